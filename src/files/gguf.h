@@ -14,6 +14,9 @@ typedef enum tq_gguf_type {
     TQ_GGUF_STRING, TQ_GGUF_ARRAY, TQ_GGUF_U64, TQ_GGUF_I64, TQ_GGUF_F64
 } tq_gguf_type;
 
+/* Bytes of one value; 0 for STRING, ARRAY and what is no type. */
+size_t tq_gguf_type_size(tq_gguf_type type);
+
 typedef struct tq_string { /* not NUL-terminated; points into the map */
     const char *data;
     size_t len;
@@ -40,8 +43,9 @@ typedef struct tq_tensor {
 } tq_tensor;
 
 typedef struct tq_gguf tq_gguf;
-/* The whole file stays mapped until close; everything returned below points into it. An unknown tensor type is
- * an error only when the tensor is asked for (tq_gguf_tensor): vocabulary-only users never see it. */
+/* The whole file stays mapped until close; everything returned below points into it. A tensor of an unknown type is
+ * listed with its number as type and bytes = 0; who wants its data checks tq_type_get: vocabulary-only users never
+ * meet it. */
 toque_status tq_gguf_open(tq_gguf **gguf, tq_mem *mem, const char *path, toque_error *err) TQ_MUST;
 /* The same over bytes that the caller keeps alive (tests, fuzzing); name is for messages. */
 toque_status tq_gguf_open_memory(tq_gguf **gguf, tq_mem *mem, const uint8_t *data, size_t size, const char *name,
@@ -75,7 +79,7 @@ toque_status tq_gguf_put_str(tq_gguf_writer *w, const char *key, const char *s, 
 toque_status tq_gguf_put_u32(tq_gguf_writer *w, const char *key, uint32_t v, toque_error *err) TQ_MUST;
 toque_status tq_gguf_put_f32(tq_gguf_writer *w, const char *key, float v, toque_error *err) TQ_MUST;
 toque_status tq_gguf_put_bool(tq_gguf_writer *w, const char *key, bool v, toque_error *err) TQ_MUST;
-/* Copies a value as it is encoded (from another file). */
+/* Copies a value as it is encoded (from another file). general.alignment is left out: it describes the other file. */
 toque_status tq_gguf_put_value(tq_gguf_writer *w, const tq_gguf_value *value, toque_error *err) TQ_MUST;
 toque_status tq_gguf_put_strings(tq_gguf_writer *w, const char *key, const tq_string *s, size_t n, toque_error *err) TQ_MUST;
 toque_status tq_gguf_put_numbers(tq_gguf_writer *w, const char *key, tq_gguf_type item, const void *data, size_t n,

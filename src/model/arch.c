@@ -1,0 +1,159 @@
+/* Architectures of the generic pre-norm block and its program. See arch.h; how to add a row: docs/adding-an-architecture.md. */
+#include "model/arch.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+static const tq_arch archs[] = {
+#define X(gguf, hf, flags) {#gguf, hf, flags},
+#include "model/archs.def"
+#undef X
+};
+
+const tq_arch *tq_arch_find(const char *name, size_t n) {
+    for (size_t i = 0; i < sizeof archs / sizeof archs[0]; i++)
+        if (strlen(archs[i].name) == n && memcmp(archs[i].name, name, n) == 0) return &archs[i];
+    return NULL;
+}
+
+const char *tq_arch_names(void) {
+    return ""
+#define X(gguf, hf, flags) " " #gguf
+#include "model/archs.def"
+#undef X
+        ;
+}
+
+/* Reads `<arch>.<name>` into *out, which must then lie in [min, max]. */
+static toque_status read_int(const tq_gguf *gguf, const char *arch, const char *name, int *out, int64_t min, int64_t max,
+                             toque_error *err) {
+    char key[128];
+    snprintf(key, sizeof key, "%s.%s", arch, name);
+    uint32_t v = (uint32_t)*out;
+    TQ_TRY(tq_gguf_u32(gguf, key, &v, err));
+    if (v < min || v > max)
+        return TQ_FAIL(err, EFORMAT, "%s: %s is %u, expected a number from %lld to %lld", tq_gguf_path(gguf), key, v,
+                       (long long)min, (long long)max);
+    *out = (int)v;
+    return TOQUE_OK;
+}
+
+static toque_status read_float(const tq_gguf *gguf, const char *arch, const char *name, float *out, toque_error *err) {
+    char key[128];
+    snprintf(key, sizeof key, "%s.%s", arch, name);
+    TQ_TRY(tq_gguf_f32(gguf, key, out, err));
+    if (!(*out > 0) || !isfinite(*out))
+        return TQ_FAIL(err, EFORMAT, "%s: %s is %g, expected a positive number", tq_gguf_path(gguf), key, (double)*out);
+    return TOQUE_OK;
+}
+
+static toque_status read_rope(tq_config *c, const tq_gguf *gguf, const char *a, toque_error *err) {
+    c->rope_base = 10000;
+    c->rope_factor = 1;
+    c->rope_dim = c->D;
+    TQ_TRY(read_float(gguf, a, "rope.freq_base", &c->rope_base, err));
+    TQ_TRY(read_int(gguf, a, "rope.dimension_count", &c->rope_dim, 2, c->D, err));
+    if (c->rope_dim % 2) return TQ_FAIL(err, EFORMAT, "%s: rope.dimension_count %d is odd", tq_gguf_path(gguf), c->rope_dim);
+    char key[128];
+    snprintf(key, sizeof key, "%s.rope.scaling.type", a);
+    tq_string type = {"none", 4};
+    TQ_TRY(tq_gguf_str(gguf, key, &type, err));
+    if (type.len == 6 && memcmp(type.data, "linear", 6) == 0) {
+        TQ_TRY(read_float(gguf, a, "rope.scaling.factor", &c->rope_factor, err));
+    } else if (!(type.len == 4 && memcmp(type.data, "none", 4) == 0)) {
+        return TQ_FAIL(err, EUNSUPPORTED, "%s: rope scaling '%.*s' is not supported (none and linear are)",
+                       tq_gguf_path(gguf), (int)type.len, type.data);
+    }
+    return TOQUE_OK;
+}
+
+toque_status tq_config_read(tq_config *c, const tq_gguf *gguf, toque_error *err) {
+    *c = (tq_config){0};
+    tq_string name = {0};
+    TQ_TRY(tq_gguf_str(gguf, "general.architecture", &name, err));
+    if (!name.data) return TQ_FAIL(err, EFORMAT, "%s: general.architecture is missing", tq_gguf_path(gguf));
+    c->arch = tq_arch_find(name.data, name.len);
+    if (!c->arch)
+        return TQ_FAIL(err, EUNSUPPORTED, "%s: architecture '%.*s' is not supported (known:%s)", tq_gguf_path(gguf),
+                       (int)(name.len < 60 ? name.len : 60), name.data, tq_arch_names());
+    const char *a = c->arch->name;
+    enum { WIDTH_MAX = 1 << 18, COUNT_MAX = 1 << 12 };
+    TQ_TRY(read_int(gguf, a, "block_count", &c->L, 1, COUNT_MAX, err));
+    TQ_TRY(read_int(gguf, a, "embedding_length", &c->C, 1, WIDTH_MAX, err));
+    TQ_TRY(read_int(gguf, a, "feed_forward_length", &c->F, 1, WIDTH_MAX * 4, err));
+    TQ_TRY(read_int(gguf, a, "attention.head_count", &c->H, 1, COUNT_MAX, err));
+    c->G = c->H;
+    TQ_TRY(read_int(gguf, a, "attention.head_count_kv", &c->G, 1, c->H, err));
+    if (c->H % c->G)
+        return TQ_FAIL(err, EFORMAT, "%s: %d query heads are not a multiple of %d key/value heads", tq_gguf_path(gguf),
+                       c->H, c->G);
+    c->D = c->C % c->H ? 0 : c->C / c->H;
+    TQ_TRY(read_int(gguf, a, "attention.key_length", &c->D, 2, 512, err));
+    int value = c->D;
+    TQ_TRY(read_int(gguf, a, "attention.value_length", &value, 2, 512, err));
+    if (value != c->D)
+        return TQ_FAIL(err, EUNSUPPORTED, "%s: heads of %d for keys but %d for values are not supported",
+                       tq_gguf_path(gguf), c->D, value);
+    c->context = 2048;
+    TQ_TRY(read_int(gguf, a, "context_length", &c->context, 1, INT32_MAX / 4, err));
+    int experts = 0;
+    TQ_TRY(read_int(gguf, a, "expert_count", &experts, 0, INT32_MAX, err));
+    if (experts) return TQ_FAIL(err, EUNSUPPORTED, "%s: mixture-of-experts models are not supported", tq_gguf_path(gguf));
+    TQ_TRY(read_int(gguf, a, "attention.sliding_window", &c->window, 0, INT32_MAX / 4, err));
+    c->eps = 1e-5f;
+    TQ_TRY(read_float(gguf, a, "attention.layer_norm_rms_epsilon", &c->eps, err));
+    TQ_TRY(read_rope(c, gguf, a, err));
+    c->attn_scale = 1 / sqrtf((float)c->D);
+    return TOQUE_OK;
+}
+
+/* --- the program --------------------------------------------------------------------------------------- */
+static int buffer(tq_program *p, int width) {
+    p->width[p->n_buffers] = width;
+    return p->n_buffers++;
+}
+
+static int emit(tq_program *p, const tq_op *op, int in0, int in1, int in2, int width, tq_role role, tq_role bias) {
+    tq_step *s = &p->steps[p->n_steps++];
+    *s = (tq_step){.op = op, .in = {(int8_t)in0, (int8_t)in1, (int8_t)in2}, .role = (int8_t)role, .bias = (int8_t)bias};
+    s->same_input = p->n_steps > 1 && op == &tq_op_linear && s[-1].op == op && s[-1].in[0] == in0;
+    return s->out = (int8_t)buffer(p, width);
+}
+
+/* Backward walks the steps in reverse: the last reader of a buffer is the first to write its gradient. */
+static void finish(tq_program *p) {
+    bool written[TQ_MAX_BUFFERS] = {false};
+    for (int i = p->n_steps - 1; i >= 0; i--) {
+        tq_step *s = &p->steps[i];
+        for (int j = 0; j < 3; j++) {
+            if (s->in[j] < 0) continue;
+            s->first[j] = !written[s->in[j]];
+            written[s->in[j]] = true;
+            if (s->op->saved >> j & 1) p->kept[s->in[j]] = true;
+        }
+        if (s->op->saved >> 3 & 1) p->kept[s->out] = true;
+    }
+}
+
+void tq_program_emit(tq_program *p, const tq_config *c) {
+    *p = (tq_program){0};
+    const tq_role none = TQ_ROLE_NONE;
+    bool bias = c->arch->flags & TQ_ARCH_QKV_BIAS;
+    int q_width = c->H * c->D, kv_width = c->G * c->D;
+    int x = buffer(p, c->C);
+    int n = emit(p, &tq_op_norm, x, -1, -1, c->C, TQ_ROLE_ATTN_NORM, none);
+    int q = emit(p, &tq_op_linear, n, -1, -1, q_width, TQ_ROLE_Q, bias ? TQ_ROLE_Q_BIAS : none);
+    int k = emit(p, &tq_op_linear, n, -1, -1, kv_width, TQ_ROLE_K, bias ? TQ_ROLE_K_BIAS : none);
+    int v = emit(p, &tq_op_linear, n, -1, -1, kv_width, TQ_ROLE_V, bias ? TQ_ROLE_V_BIAS : none);
+    int a = emit(p, &tq_op_attention, q, k, v, q_width, none, none);
+    int o = emit(p, &tq_op_linear, a, -1, -1, c->C, TQ_ROLE_O, none);
+    int y = emit(p, &tq_op_add, x, o, -1, c->C, none, none);
+    int m = emit(p, &tq_op_norm, y, -1, -1, c->C, TQ_ROLE_FFN_NORM, none);
+    int g = emit(p, &tq_op_linear, m, -1, -1, c->F, TQ_ROLE_GATE, none);
+    int u = emit(p, &tq_op_linear, m, -1, -1, c->F, TQ_ROLE_UP, none);
+    int h = emit(p, &tq_op_glu, g, u, -1, c->F, none, none);
+    int d = emit(p, &tq_op_linear, h, -1, -1, c->C, TQ_ROLE_DOWN, none);
+    p->out = emit(p, &tq_op_add, y, d, -1, c->C, none, none);
+    finish(p);
+}

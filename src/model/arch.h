@@ -1,0 +1,12 @@
+/* Architectures: from a GGUF file's metadata to a configuration, and from a configuration to a layer's program. */
+#ifndef TQ_MODEL_ARCH_H
+#define TQ_MODEL_ARCH_H
+
+#include "model/model.h"
+
+/* Reads and checks the configuration; the vocabulary's size is left to the embedding. */
+toque_status tq_config_read(tq_config *config, const tq_gguf *gguf, toque_error *err) TQ_MUST;
+/* Writes the program of the generic block: norm, q k v, attention, o, add, norm, gate up, glu, down, add. */
+void tq_program_emit(tq_program *program, const tq_config *config);
+
+#endif

@@ -1,0 +1,149 @@
+/* Running a model's layers forwards and backwards. One parallel region a pass; each worker binds its own copy of the
+ * execution state to a layer, so binding needs no barrier. See machine.h. */
+#include "model/machine_impl.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "model/adapter.h"
+
+/* Points e at layer l: its weights and buffers. */
+static void bind(const tq_machine *m, tq_exec *e, int l) {
+    const tq_program *p = &m->model->layer;
+    e->layer = l;
+    e->weights = m->model->weights[l];
+    for (int b = 1; b < p->n_buffers; b++) {
+        float *own = m->kept[l * TQ_MAX_BUFFERS + b];
+        e->v[b] = own ? own : m->shared[b];
+    }
+    e->v[0] = m->stream[l];
+    e->v[p->out] = m->stream[l + 1];
+    e->lse = !e->train ? NULL : m->kept_lse[l] ? m->kept_lse[l] : m->shared_lse;
+}
+
+static void run_layer(const tq_machine *m, tq_exec *e, tq_worker *w) {
+    const tq_program *p = &m->model->layer;
+    for (int i = 0; i < p->n_steps; i++) p->steps[i].op->fwd(e, w, &p->steps[i]);
+}
+
+/* cos and sin of position / base^(2i / dim), divided by the scaling factors. Angles in double: positions are large. */
+static void rope_row(const tq_config *c, float *cs, int pos) {
+    int half = c->rope_dim / 2;
+    for (int i = 0; i < half; i++) {
+        double freq = pow((double)c->rope_base, -2.0 * i / c->rope_dim) / (double)c->rope_factor;
+        if (c->rope_freqs) freq /= (double)c->rope_freqs[i];
+        cs[i] = (float)cos(pos * freq);
+        cs[half + i] = (float)sin(pos * freq);
+    }
+}
+
+static void embed(tq_machine *m, const tq_exec *e, tq_worker *w) {
+    const tq_config *c = &m->model->config;
+    const tq_weight *table = &m->model->embedding;
+    float *x = m->stream[0], *rope = (float *)(uintptr_t)e->rope;
+    int64_t t0, t1;
+    tq_share(w, e->T, 1, &t0, &t1);
+    for (int i = 0; i < e->n_segments; i++) {
+        const tq_segment *seg = &e->segments[i];
+        for (int64_t t = seg->row > t0 ? seg->row : t0; t < t1 && t < seg->row + seg->n; t++) {
+            e->k->dequant_row[table->type](x + t * c->C, (const char *)table->data + (size_t)e->tokens[t] * table->row_bytes,
+                                           c->C);
+            rope_row(c, rope + t * c->rope_dim, seg->pos + (int)(t - seg->row));
+        }
+    }
+    tq_barrier(w);
+}
+
+static void forward_job(tq_worker *w, void *arg) {
+    tq_machine *m = arg;
+    tq_exec e = m->base;
+    embed(m, &e, w);
+    for (int l = 0; l < m->model->config.L; l++) {
+        bind(m, &e, l);
+        run_layer(m, &e, w);
+    }
+}
+
+static toque_status check_segment(const tq_machine *m, const tq_pass *p, const tq_segment *seg, int row, toque_error *err) {
+    const tq_config *c = &m->model->config;
+    if (seg->row != row || seg->n < 1)
+        return TQ_FAIL(err, EINVAL, "segments must cover the rows of a pass in order, without gaps");
+    if (seg->pos < 0 || seg->pos + seg->n > c->context)
+        return TQ_FAIL(err, ELIMIT, "%d tokens do not fit the model's context of %d", seg->pos + seg->n, c->context);
+    if (seg->kv && p->kind == TQ_PASS_TRAIN) return TQ_FAIL(err, EINVAL, "a training pass has no cache");
+    if (seg->kv && (seg->kv->length != seg->pos || seg->kv->length + seg->n > seg->kv->capacity))
+        return TQ_FAIL(err, ELIMIT, "%d tokens do not fit a context of %d", seg->kv->length + seg->n, seg->kv->capacity);
+    for (int h = 0; seg->hats && h < seg->hats->n; h++) {
+        const tq_adapter *a = seg->hats->items[h].adapter;
+        if (a->model != m->model) return TQ_FAIL(err, EINVAL, "adapter %s was loaded for another model", a->name);
+        if (a->rank > m->plan.max_rank)
+            return TQ_FAIL(err, EINVAL, "adapter %s has rank %d; this pass was planned for %d", a->name, a->rank, m->plan.max_rank);
+    }
+    return TOQUE_OK;
+}
+
+/* The lowest layer with something to learn; L when there is nothing. */
+static int lowest_trained(const tq_machine *m, const tq_pass *p) {
+    int L = m->model->config.L, lowest = L;
+    for (int i = 0; i < p->n_segments; i++)
+        for (int h = 0; p->segments[i].hats && h < p->segments[i].hats->n; h++) {
+            const tq_adapter *a = p->segments[i].hats->items[h].adapter;
+            for (size_t r = 0; a->grads && r < a->n_ranges; r++)
+                if (a->ranges[r].layer < lowest) lowest = a->ranges[r].layer;
+        }
+    return lowest;
+}
+
+toque_status tq_machine_forward(tq_machine *m, const tq_pass *pass, toque_error *err) {
+    const tq_config *c = &m->model->config;
+    int most = pass->kind == TQ_PASS_DECODE ? TQ_DECODE_ROWS : m->plan.max_rows;
+    if (pass->T < 1 || pass->T > most || pass->T > m->plan.max_rows)
+        return TQ_FAIL(err, EINVAL, "a pass of %d rows; this machine was planned for %d", pass->T, most);
+    if (pass->kind == TQ_PASS_TRAIN && !m->plan.train) return TQ_FAIL(err, EINVAL, "this machine was not planned for training");
+    int row = 0;
+    for (int i = 0; i < pass->n_segments; i++) {
+        TQ_TRY(check_segment(m, pass, &pass->segments[i], row, err));
+        row += pass->segments[i].n;
+    }
+    if (row != pass->T) return TQ_FAIL(err, EINVAL, "the segments hold %d rows, the pass %d", row, pass->T);
+    for (int t = 0; t < pass->T; t++)
+        if (pass->tokens[t] < 0 || pass->tokens[t] >= c->V)
+            return TQ_FAIL(err, EINVAL, "token %d at row %d is not in the vocabulary of %d", pass->tokens[t], t, c->V);
+
+    m->pass = *pass;
+    tq_exec *e = &m->base;
+    e->decode = pass->kind == TQ_PASS_DECODE;
+    e->int8 = e->decode && m->model->ctx->int8;
+    e->train = pass->kind == TQ_PASS_TRAIN;
+    e->T = pass->T;
+    e->tokens = pass->tokens;
+    e->segments = pass->segments;
+    e->n_segments = pass->n_segments;
+    e->seed = pass->seed;
+    if (e->train) {
+        memset(m->stream_grad[c->L % 2], 0, sizeof(float) * (size_t)pass->T * (size_t)c->C);
+        m->lowest = lowest_trained(m, pass);
+    }
+    tq_pool_run(m->model->ctx->pool, forward_job, m);
+    for (int i = 0; i < pass->n_segments; i++)
+        if (pass->segments[i].kv) pass->segments[i].kv->length += pass->segments[i].n;
+    return TOQUE_OK;
+}
+
+static void backward_job(tq_worker *w, void *arg) {
+    tq_machine *m = arg;
+    const tq_program *p = &m->model->layer;
+    tq_exec e = m->base;
+    memcpy(e.g, m->grads, sizeof e.g);
+    for (int l = m->model->config.L - 1; l >= m->lowest; l--) {
+        bind(m, &e, l);
+        if (!tq_machine_keeps(m, l)) run_layer(m, &e, w);
+        e.g[p->out] = m->stream_grad[(l + 1) % 2];
+        e.g[0] = l > m->lowest ? m->stream_grad[l % 2] : NULL;
+        for (int i = p->n_steps - 1; i >= 0; i--) p->steps[i].op->bwd(&e, w, &p->steps[i]);
+    }
+}
+
+void tq_machine_backward(tq_machine *m) {
+    tq_pool_run(m->model->ctx->pool, backward_job, m);
+}

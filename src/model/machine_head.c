@@ -1,0 +1,120 @@
+/* Readouts of a pass: what losses and samplers see. The head runs only for rows that carry a readout, in chunks of
+ * rows; whole logits never exist. */
+#include "model/machine_impl.h"
+
+#include <math.h>
+#include <string.h>
+
+typedef struct head_job {
+    tq_machine *m;
+    int n;                   /* rows in this chunk */
+    const tq_target *targets;
+    const float *coef;
+    float *logp;
+    float *out;
+} head_job;
+
+/* head_in[i] = norm of the listed row; this worker's share. */
+static void norm_rows(tq_machine *m, tq_worker *w, const int *rows, int n, float *out) {
+    int C = m->model->config.C;
+    int64_t i0, i1;
+    tq_share(w, n, 1, &i0, &i1);
+    for (int64_t i = i0; i < i1; i++)
+        m->head_r[i] = m->base.k->rms_norm(out + i * C, tq_machine_final(m) + (int64_t)rows[i] * C,
+                                           m->model->out_norm.data, m->base.eps, C);
+    tq_barrier(w);
+}
+
+static void logits_job(tq_worker *w, void *arg) {
+    head_job *j = arg;
+    tq_machine *m = j->m;
+    norm_rows(m, w, m->head_row, j->n, m->head_in);
+    tq_exec e = m->base;
+    e.decode = true;
+    tq_product(&e, w, &m->model->head, 0, j->n, m->head_in, j->out, false);
+}
+
+void tq_machine_logits(tq_machine *m, const int *rows, int n, float *out) {
+    memcpy(m->head_row, rows, sizeof(int) * (size_t)n);
+    head_job j = {.m = m, .n = n, .out = out};
+    tq_pool_run(m->model->ctx->pool, logits_job, &j);
+}
+
+/* One row of logits: the log-probabilities of its targets and, with coef, d(loss)/d(logits) in its place:
+ * sum_k c_k e_k - (sum_k c_k) p. */
+static void read_row(const head_job *j, int i) {
+    tq_machine *m = j->m;
+    const tq_kernels *k = m->base.k;
+    int64_t V = m->model->config.V;
+    float *y = m->logits + i * V;
+    int first = m->head_first[i], end = m->head_first[i + 1];
+    float max = k->max(y, V);
+    for (int t = first; t < end; t++) j->logp[t] = y[j->targets[t].token] - max;
+    float sum = k->exp_sum(y, y, max, V), log_sum = logf(sum), total = 0;
+    for (int t = first; t < end; t++) {
+        j->logp[t] -= log_sum;
+        if (j->coef) total += j->coef[t];
+    }
+    if (!j->coef) return;
+    k->scale(y, -total / sum, V);
+    for (int t = first; t < end; t++) y[j->targets[t].token] += j->coef[t];
+}
+
+static void logp_job(tq_worker *w, void *arg) {
+    head_job *j = arg;
+    tq_machine *m = j->m;
+    const tq_kernels *k = m->base.k;
+    const tq_weight *head = &m->model->head;
+    int64_t C = m->model->config.C, V = m->model->config.V, i0, i1;
+    norm_rows(m, w, m->head_row, j->n, m->head_in);
+    tq_gemm g = {.m = j->n, .n = V, .k = C, .a = m->head_in, .a_row = C, .a_col = 1, .b = head->data, .b_type = head->type,
+                 .b_trans = true, .b_stride = head->row_bytes, .c = m->logits, .c_row = V, .alpha = 1,
+                 .compute = m->base.compute};
+    k->gemm(w, k, &g);
+    tq_barrier(w);
+    tq_share(w, j->n, 1, &i0, &i1);
+    for (int64_t i = i0; i < i1; i++) read_row(j, (int)i);
+    tq_barrier(w);
+    if (!j->coef) return;
+    tq_gemm d = {.m = j->n, .n = C, .k = V, .a = m->logits, .a_row = V, .a_col = 1, .b = head->data, .b_type = head->type,
+                 .b_trans = false, .b_stride = head->row_bytes, .c = m->head_grad, .c_row = C, .alpha = 1,
+                 .compute = m->base.compute};
+    k->gemm(w, k, &d);
+    tq_barrier(w);
+    float *grad = m->stream_grad[m->model->config.L % 2];
+    for (int64_t i = i0; i < i1; i++) {
+        int64_t row = m->head_row[i];
+        k->rms_norm_bwd(grad + row * C, NULL, m->head_grad + i * C, tq_machine_final(m) + row * C, m->model->out_norm.data,
+                        m->head_r[i], C);
+    }
+}
+
+void tq_machine_logp(tq_machine *m, const tq_target *targets, int n, const float *coef, float *logp) {
+    for (int t = 0; t < n;) {
+        int rows = 0;
+        while (t < n && rows < m->plan.head_rows) {
+            m->head_row[rows] = targets[t].row;
+            m->head_first[rows] = t;
+            do t++;
+            while (t < n && targets[t].row == m->head_row[rows]);
+            rows++;
+        }
+        m->head_first[rows] = t;
+        head_job j = {.m = m, .n = rows, .targets = targets, .coef = coef, .logp = logp};
+        tq_pool_run(m->model->ctx->pool, logp_job, &j);
+    }
+}
+
+static void hidden_job(tq_worker *w, void *arg) {
+    head_job *j = arg;
+    norm_rows(j->m, w, j->m->head_row, j->n, j->out);
+}
+
+void tq_machine_hidden(tq_machine *m, const int *rows, int n, float *out) {
+    for (int i = 0; i < n; i += m->plan.head_rows) {
+        int some = n - i < m->plan.head_rows ? n - i : m->plan.head_rows;
+        memcpy(m->head_row, rows + i, sizeof(int) * (size_t)some);
+        head_job j = {.m = m, .n = some, .out = out + (int64_t)i * m->model->config.C};
+        tq_pool_run(m->model->ctx->pool, hidden_job, &j);
+    }
+}

@@ -1,0 +1,40 @@
+/* The inside of a machine, shared by machine.c (layers), machine_head.c (readouts) and machine_plan.c (memory). */
+#ifndef TQ_MODEL_MACHINE_IMPL_H
+#define TQ_MODEL_MACHINE_IMPL_H
+
+#include "model/machine.h"
+
+struct tq_machine {
+    tq_model *model;
+    tq_plan plan;
+    tq_pass pass;        /* the last one */
+    tq_exec base;        /* what stays the same for all layers of a pass; workers bind copies of it */
+    char *block;         /* all buffers */
+
+    float **stream;      /* [L + 1] the residual stream between layers, [T, C] each (two alternate outside training) */
+    float *stream_grad[2];
+    float *shared[TQ_MAX_BUFFERS];  /* a layer's buffers, for layers that are not kept */
+    float *shared_lse;
+    float **kept;        /* [L * TQ_MAX_BUFFERS] a kept layer's own buffers; NULL: shared */
+    float **kept_lse;    /* [L] */
+    float *grads[TQ_MAX_BUFFERS];
+    int lowest;          /* backward goes down to this layer */
+
+    /* the head, for chunks of plan.head_rows rows */
+    float *head_in, *head_grad; /* [rows, C] after the norm */
+    float *head_r;              /* [rows] 1 / rms */
+    float *logits;              /* [rows, V] */
+    int *head_row;              /* [rows] rows of the pass in this chunk */
+    int *head_first;            /* [rows + 1] their targets */
+};
+
+/* Whether backward needs layer l's own buffers kept (the top plan.kept_layers are). */
+static inline bool tq_machine_keeps(const tq_machine *m, int l) {
+    return m->plan.train && l >= m->model->config.L - m->plan.kept_layers;
+}
+/* Where the pass ended: [T, C]. */
+static inline float *tq_machine_final(const tq_machine *m) {
+    return m->stream[m->model->config.L];
+}
+
+#endif

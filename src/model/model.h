@@ -1,0 +1,86 @@
+/* A model: an immutable, mapped set of weights with its configuration, block program, tokenizer and chat template.
+ * Shared by any number of machines (passes). Heads stand in Hugging Face's order inside (rotate-half): the rows of
+ * q and k of llama-family GGUF files are moved on load. */
+#ifndef TQ_MODEL_MODEL_H
+#define TQ_MODEL_MODEL_H
+
+#include "files/gguf.h"
+#include "kernels/context.h"
+#include "ops/op.h"
+#include "text/template.h"
+#include "text/tokenizer.h"
+
+/* What an architecture of the generic block may have (flags of archs.def). */
+enum {
+    TQ_ARCH_QKV_BIAS = 1,    /* biases on q, k and v */
+    TQ_ARCH_QK_INTERLEAVED = 2 /* the GGUF file holds q and k rows in ggml's interleaved order */
+};
+
+typedef struct tq_arch {
+    const char *name;      /* general.architecture */
+    const char *hf_name;   /* the class in Hugging Face's config.json */
+    unsigned flags;
+} tq_arch;
+/* NULL when unknown; tq_arch_names lists what there is for messages. */
+const tq_arch *tq_arch_find(const char *name, size_t n);
+const char *tq_arch_names(void);
+
+typedef struct tq_config {
+    const tq_arch *arch;
+    int L, C, F, V, H, G, D;
+    int context;       /* positions the model was made for */
+    int rope_dim;
+    float rope_base, rope_factor; /* factor: linear scaling, 1 = none */
+    const float *rope_freqs;      /* [rope_dim / 2] divisors (Llama 3.x), or NULL */
+    float eps, attn_scale;
+    int window;        /* sliding window of every layer, 0: none */
+    bool tied;         /* the head is the embedding */
+} tq_config;
+
+typedef struct tq_program {
+    tq_step steps[TQ_MAX_STEPS];
+    int n_steps;
+    int width[TQ_MAX_BUFFERS];
+    int n_buffers;
+    int out;                      /* buffer 0 is the layer's input, `out` its output */
+    bool kept[TQ_MAX_BUFFERS];    /* backward reads its value */
+} tq_program;
+
+typedef struct tq_model {
+    tq_ctx *ctx;
+    tq_gguf *gguf;
+    tq_config config;
+    tq_program layer;             /* every layer's program */
+    tq_weight (*weights)[TQ_ROLE_COUNT]; /* [L] */
+    tq_weight embedding, out_norm, head;
+    tq_tokenizer *tokenizer;
+    tq_template *chat_template;   /* NULL: the file has none */
+    char *template_source;
+    char hash[65];                /* tq_model_hash fills it on first use */
+    void *moved;                  /* reordered q and k rows */
+    float *rope_freqs;
+} tq_model;
+
+toque_status tq_model_open(tq_model **model, tq_ctx *ctx, const char *path, toque_error *err) TQ_MUST;
+void tq_model_close(tq_model *model);
+/* A fingerprint of the weights that adapters remember: SHA-256 over the file's size, its header, and the first and
+ * last 4 KiB of each tensor. Hexadecimal, owned by the model. */
+const char *tq_model_hash(tq_model *model);
+/* Names of a weight in GGUF and in Hugging Face's models ("model.layers.3.self_attn.q_proj"), role-wise without
+ * layer: "attn_q", "self_attn.q_proj". */
+const char *tq_role_gguf(tq_role role);
+const char *tq_role_hf(tq_role role);
+
+/* A sequence's cache, for `capacity` tokens. type F16, or F32 when ctx->compute is F32. */
+toque_status tq_kv_new(tq_kv **kv, tq_model *model, int capacity, toque_error *err) TQ_MUST;
+void tq_kv_free(tq_model *model, tq_kv *kv);
+
+/* Renders messages through the model's template with its bos_token and eos_token. vars and tools may be NULL. ENOTFOUND
+ * when the model has no template. */
+toque_status tq_model_render(tq_model *model, json_t *messages, json_t *tools, json_t *vars, bool generation_prompt,
+                             tq_rendered *out, toque_error *err) TQ_MUST;
+/* Tokens of a rendering: control tokens only in template bytes, BOS added only if the rendering does not begin with it
+ * and the model wants it. list->want_offsets gives byte ranges into out->text. */
+toque_status tq_model_tokenize_rendered(tq_model *model, const tq_rendered *r, tq_tokens *list, toque_error *err) TQ_MUST;
+
+#endif

@@ -1,0 +1,222 @@
+/* Byte-pair encoding by a list of merges (Sennrich et al. 2016): GPT-2's over bytes, with words split by a named
+ * pre-tokenizer, and gemma4's over characters with U+2581 for spaces, whole lines at a time. Merges are hashed by the
+ * pair of token ids. Most words are one token: a byte per token remembers whether its own text merges into it, so that
+ * a second meeting costs one look-up. That memory is the only thing that changes after loading; it is written
+ * atomically and its content does not depend on the order of writes. */
+#include "text/tok.h"
+
+#include <string.h>
+
+#include "text/unicode.h"
+
+typedef struct merge_slot {
+    tq_token left, right; /* left TQ_NO_TOKEN: empty */
+    uint32_t rank;
+    tq_token merged;
+} merge_slot;
+
+enum memory { UNSEEN, MERGES, DIFFERS };
+
+struct tok_bpe {
+    tq_pretok *pre;
+    bool whole_words; /* a word that is a token needs no merges */
+    merge_slot *slots;
+    size_t mask;
+    _Atomic uint8_t *memory; /* [n] enum memory */
+};
+
+static inline size_t merge_hash(tq_token left, tq_token right) {
+    uint64_t h = ((uint64_t)(uint32_t)left << 32 | (uint32_t)right) * 0x9E3779B97F4A7C15u;
+    return (size_t)(h >> 29);
+}
+
+static void pair_by_ids(const tok_call *call, const char *text, tok_sym *left, const tok_sym *right) {
+    (void)text;
+    const struct tok_bpe *bpe = call->tok->bpe;
+    left->order = TOK_NO_MERGE;
+    if (left->id == TQ_NO_TOKEN || right->id == TQ_NO_TOKEN) return;
+    for (size_t i = merge_hash(left->id, right->id) & bpe->mask;; i = (i + 1) & bpe->mask) {
+        const merge_slot *slot = &bpe->slots[i];
+        if (slot->left == TQ_NO_TOKEN) return;
+        if (slot->left != left->id || slot->right != right->id) continue;
+        left->order = slot->rank;
+        left->merged = slot->merged;
+        return;
+    }
+}
+
+/* One word of a merge ("left right") as a token; its bytes are appended to `both`. */
+static tq_token merge_side(const tq_tokenizer *tok, const char *s, size_t n, char *both, size_t *len) {
+    size_t added = 0;
+    if (tok->storage == TQ_TOK_BYTES) {
+        if (!tok_bytes_decode(s, n, both + *len, &added)) return TQ_NO_TOKEN;
+    } else {
+        memcpy(both + *len, s, n);
+        added = n;
+    }
+    tq_token id = tok_lookup(tok, both + *len, added, TQ_KINDS_ALL);
+    *len += added;
+    return id;
+}
+
+static bool is_raw(const tq_tokenizer *tok, tq_token id, const char *s, size_t n) {
+    return id < tok->n && tok->words[id].raw_len == n && memcmp(tok->words[id].raw, s, n) == 0 &&
+           !(TQ_KIND(tok->kinds[id]) & TQ_KINDS_SPECIAL);
+}
+
+/* Merge number `rank` into the table. *guess is the token that it makes if, as usual, tokens stand in the order of
+ * their merges. */
+static toque_status add_merge(tq_tokenizer *tok, const tq_gguf *gguf, uint32_t rank, tq_string s, tq_token *guess,
+                              toque_error *err) {
+    char both[2 * TQ_MAX_TOKEN_BYTES];
+    const char *space = s.len > 1 ? memchr(s.data + 1, ' ', s.len - 1) : NULL;
+    tq_token left = TQ_NO_TOKEN, right = TQ_NO_TOKEN, merged = TQ_NO_TOKEN;
+    if (space && s.len <= sizeof both) {
+        size_t len = 0, left_len = (size_t)(space - s.data);
+        left = merge_side(tok, s.data, left_len, both, &len);
+        if (left != TQ_NO_TOKEN) right = merge_side(tok, space + 1, s.len - left_len - 1, both, &len);
+        if (right != TQ_NO_TOKEN)
+            merged = is_raw(tok, *guess, both, len) ? *guess : tok_lookup(tok, both, len, TQ_KINDS_ALL);
+    }
+    if (merged == TQ_NO_TOKEN)
+        return TQ_FAIL(err, EFORMAT,
+                       "%s: merge %u ('%.*s') does not join two tokens of the vocabulary into a third; the file's "
+                       "tokenizer is damaged",
+                       tq_gguf_path(gguf), rank, (int)(s.len < 60 ? s.len : 60), s.data);
+    *guess = merged + 1;
+    struct tok_bpe *bpe = tok->bpe;
+    size_t i = merge_hash(left, right) & bpe->mask;
+    for (; bpe->slots[i].left != TQ_NO_TOKEN; i = (i + 1) & bpe->mask)
+        if (bpe->slots[i].left == left && bpe->slots[i].right == right) return TOQUE_OK; /* the first one counts */
+    bpe->slots[i] = (merge_slot){.left = left, .right = right, .rank = rank, .merged = merged};
+    return TOQUE_OK;
+}
+
+static toque_status load_merges(tq_tokenizer *tok, const tq_gguf *gguf, toque_error *err) {
+    const tq_gguf_value *merges;
+    TQ_TRY(tok_array(gguf, "tokenizer.ggml.merges", true, UINT64_MAX, &merges, err));
+    if (!merges || merges->count > INT32_MAX / 2)
+        return TQ_FAIL(err, EFORMAT, "%s: a BPE tokenizer needs its merges (tokenizer.ggml.merges); convert the model "
+                       "again", tq_gguf_path(gguf));
+    size_t size = 16;
+    while (size < merges->count * 2) size *= 2;
+    struct tok_bpe *bpe = tok->bpe;
+    bpe->slots = tq_alloc(tok->mem, size, sizeof *bpe->slots);
+    if (!bpe->slots) return TQ_NOMEM(err);
+    memset(bpe->slots, 0xFF, size * sizeof *bpe->slots);
+    bpe->mask = size - 1;
+    const uint8_t *at = merges->data;
+    tq_string s;
+    tq_token guess = 0;
+    for (uint32_t rank = 0; rank < merges->count && tq_gguf_next_string(merges, &at, &s); rank++)
+        TQ_TRY(add_merge(tok, gguf, rank, s, &guess, err));
+    return TOQUE_OK;
+}
+
+static toque_status bpe_init(tq_tokenizer *tok, const tq_gguf *gguf, toque_error *err) {
+    struct tok_bpe *bpe = tok->bpe = TQ_NEW(tok->mem, struct tok_bpe);
+    if (!bpe) return TQ_NOMEM(err);
+    tq_string pre = {.data = "default", .len = 7};
+    if (tok->storage == TQ_TOK_ESCAPED)
+        pre = (tq_string){.data = "gemma4", .len = 6};
+    else
+        TQ_TRY(tq_gguf_str(gguf, "tokenizer.ggml.pre", &pre, err));
+    TQ_TRY(tq_pretok_new(&bpe->pre, tok->mem, pre.data, pre.len, err));
+    bpe->whole_words = tq_pretok_flags(bpe->pre) & TQ_PRETOK_WHOLE_WORDS;
+    if (tq_pretok_flags(bpe->pre) & TQ_PRETOK_ADD_BOS) tok->add_bos = true;
+    bpe->memory = tq_zalloc(tok->mem, (size_t)tok->n, sizeof *bpe->memory);
+    if (!bpe->memory) return TQ_NOMEM(err);
+    return load_merges(tok, gguf, err);
+}
+
+static void bpe_clear(tq_tokenizer *tok) {
+    struct tok_bpe *bpe = tok->bpe;
+    if (!bpe) return;
+    tq_pretok_free(bpe->pre);
+    tq_free(tok->mem, bpe->slots);
+    tq_free(tok->mem, bpe->memory);
+    tq_free(tok->mem, bpe);
+}
+
+/* The word's smallest symbols: its bytes, or its characters. */
+static size_t first_symbols(tok_call *call, const char *word, size_t n) {
+    const tq_tokenizer *tok = call->tok;
+    tok_sym *s = call->syms;
+    size_t count = 0;
+    for (size_t i = 0; i < n; count++) {
+        uint32_t cp;
+        size_t len = tok->storage == TQ_TOK_BYTES ? 1 : tq_utf8_next(word + i, n - i, &cp);
+        tq_token id = tok->storage == TQ_TOK_BYTES ? tok->byte_ids[(uint8_t)word[i]]
+                                                   : tok_lookup(tok, word + i, len, TQ_KINDS_PLAIN);
+        s[count] = (tok_sym){.start = (uint32_t)i, .len = (uint32_t)len, .id = id};
+        i += len;
+    }
+    return count;
+}
+
+typedef struct word_place {
+    tok_call *call;
+    const char *base;   /* what the words point into: the input, or its normalized copy */
+    const uint32_t *at; /* places of base's bytes in the input; NULL: base is the input */
+} word_place;
+
+static bool emit_symbol(const word_place *p, const char *word, const tok_sym *s) {
+    size_t from = (size_t)(word - p->base) + s->start, to = from + s->len;
+    if (s->id == TQ_NO_TOKEN) return tok_emit_bytes(p->call, p->base, from, to, p->at);
+    return tok_emit(p->call, s->id, p->at ? p->at[from] : from, p->at ? p->at[to] : to);
+}
+
+static toque_status encode_word(void *arg, const char *word, size_t n, toque_error *err) {
+    const word_place *p = arg;
+    tok_call *call = p->call;
+    const tq_tokenizer *tok = call->tok;
+    struct tok_bpe *bpe = tok->bpe;
+    tq_token whole = n <= tok->max_len ? tok_lookup(tok, word, n, TQ_KINDS_PLAIN) : TQ_NO_TOKEN;
+    tok_sym one = {.start = 0, .len = (uint32_t)n, .id = whole};
+    if (whole != TQ_NO_TOKEN) {
+        bool stands = bpe->whole_words ||
+                      atomic_load_explicit(&bpe->memory[whole], memory_order_relaxed) == MERGES ||
+                      (tok->storage == TQ_TOK_ESCAPED && word[0] == '\n'); /* a run of newlines is never merged */
+        if (stands) return emit_symbol(p, word, &one) ? TOQUE_OK : TQ_NOMEM(err);
+    }
+    if (!tok_syms_reserve(call, n)) return TQ_NOMEM(err);
+    size_t count = first_symbols(call, word, n);
+    TQ_TRY(tok_merge(call, word, &count, pair_by_ids, err));
+    if (whole != TQ_NO_TOKEN)
+        atomic_store_explicit(&bpe->memory[whole], count == 1 && call->syms[0].id == whole ? MERGES : DIFFERS,
+                              memory_order_relaxed);
+    for (size_t i = 0; i < count; i++)
+        if (!emit_symbol(p, word, &call->syms[i])) return TQ_NOMEM(err);
+    return TOQUE_OK;
+}
+
+/* Well-formed stretches go through the pre-tokenizer; bytes that are not UTF-8 become byte tokens. */
+static toque_status encode_stretch(word_place *p, size_t start, size_t end, toque_error *err) {
+    tok_call *call = p->call;
+    const tq_pretok *pre = call->tok->bpe->pre;
+    if (!call->split) call->split = tq_pretok_scratch_new(pre);
+    if (!call->split) return TQ_NOMEM(err);
+    while (start < end) {
+        size_t good = tq_utf8_valid_prefix(p->base + start, end - start);
+        if (good) TQ_TRY(tq_pretok_split(pre, call->split, p->base + start, good, encode_word, p, err));
+        start += good;
+        if (start == end) break;
+        uint32_t cp;
+        size_t bad = tq_utf8_next(p->base + start, end - start, &cp);
+        if (!tok_emit_bytes(call, p->base, start, start + bad, p->at)) return TQ_NOMEM(err);
+        start += bad;
+    }
+    return TOQUE_OK;
+}
+
+static toque_status bpe_encode(tok_call *call, size_t start, size_t end, toque_error *err) {
+    if (call->tok->storage == TQ_TOK_BYTES) {
+        word_place p = {.call = call, .base = call->text};
+        return encode_stretch(&p, start, end, err);
+    }
+    TQ_TRY(tok_escape(call, start, end, call->tok->add_space_prefix, err));
+    word_place p = {.call = call, .base = call->norm, .at = call->norm_at};
+    return encode_stretch(&p, 0, call->norm_len, err);
+}
+
+const tok_ops tok_bpe_ops = {.init = bpe_init, .encode = bpe_encode, .clear = bpe_clear};

@@ -1,0 +1,110 @@
+/* Laying out rows into passes. See batch.h. */
+#include "train/batch.h"
+
+#include <assert.h>
+
+int tq_batch_length(const tq_example *e) {
+    int last = e->n - 1;
+    while (last > 0 && !e->target[last]) last--;
+    return last > 0 ? last : 0;
+}
+
+static int longest(const tq_dataset *set) {
+    int most = 0;
+    for (size_t i = 0; i < set->n; i++) {
+        int n = tq_batch_length(&set->examples[i]);
+        if (n > most) most = n;
+    }
+    return most;
+}
+
+int tq_batch_pass_rows(const tq_dataset *set, bool packing) {
+    int most = longest(set);
+    return packing && most < TQ_PASS_TOKENS ? TQ_PASS_TOKENS : most;
+}
+
+toque_status tq_batch_init(tq_batch *b, tq_mem *mem, const tq_dataset *set, const tq_dataset *other, int rows, bool packing,
+                           toque_error *err) {
+    int most = longest(set), second = other ? longest(other) : 0;
+    *b = (tq_batch){.mem = mem, .packing = packing, .max_rows = rows};
+    if (second > most) most = second;
+    if (rows < 1 || __builtin_mul_overflow(rows, most, &b->max_tokens))
+        return TQ_FAIL(err, ELIMIT, "a batch of %d rows of up to %d tokens is too large: lower batch_size", rows, most);
+    b->tokens = TQ_NEW_ARRAY(mem, int32_t, b->max_tokens);
+    b->targets = TQ_NEW_ARRAY(mem, tq_target, b->max_tokens);
+    b->weights = TQ_NEW_ARRAY(mem, float, b->max_tokens);
+    b->logp = TQ_NEW_ARRAY(mem, float, b->max_tokens);
+    b->coef = TQ_NEW_ARRAY(mem, float, b->max_tokens);
+    b->segments = TQ_NEW_ARRAY(mem, tq_segment, rows);
+    b->example = TQ_NEW_ARRAY(mem, uint32_t, rows);
+    b->passes = TQ_NEW_ARRAY(mem, tq_batch_pass, rows);
+    b->place = TQ_NEW_ARRAY(mem, int, rows);
+    b->fill = TQ_NEW_ARRAY(mem, int, rows);
+    if (b->tokens && b->targets && b->weights && b->logp && b->coef && b->segments && b->example && b->passes && b->place &&
+        b->fill)
+        return TOQUE_OK;
+    tq_batch_clear(b);
+    return TQ_NOMEM(err);
+}
+
+void tq_batch_clear(tq_batch *b) {
+    if (!b->mem) return;
+    void *blocks[] = {b->tokens,  b->targets, b->weights, b->logp,  b->coef,
+                      b->segments, b->example, b->passes,  b->place, b->fill};
+    for (size_t i = 0; i < sizeof blocks / sizeof blocks[0]; i++) tq_free(b->mem, blocks[i]);
+    *b = (tq_batch){0};
+}
+
+/* place[i] = the pass of row i: the first that has room. */
+static void choose_passes(tq_batch *b, const tq_dataset *set, const uint32_t *rows, int n) {
+    b->n_passes = 0;
+    for (int i = 0; i < n; i++) {
+        int length = tq_batch_length(&set->examples[rows[i]]), p = b->packing ? 0 : b->n_passes;
+        while (p < b->n_passes && b->fill[p] + length > TQ_PASS_TOKENS) p++;
+        if (p == b->n_passes) b->fill[b->n_passes++] = 0;
+        b->fill[p] += length;
+        b->place[i] = p;
+    }
+}
+
+static void put_row(tq_batch *b, tq_batch_pass *pass, const tq_example *e, uint32_t number, const tq_hats *hats,
+                    uint32_t use) {
+    int length = tq_batch_length(e), row = pass->n_tokens, segment = pass->segment + pass->n_segments++;
+    b->segments[segment] = (tq_segment){.row = row, .n = length, .hats = hats, .id = number, .use = use};
+    b->example[segment] = number;
+    for (int t = 0; t < length; t++) {
+        b->tokens[pass->token + row + t] = e->tokens[t];
+        if (!e->target[t + 1]) continue;
+        int i = pass->target + pass->n_targets++;
+        b->targets[i] = (tq_target){.row = row + t, .token = e->tokens[t + 1]};
+        b->weights[i] = e->weight;
+        b->weight += (double)e->weight;
+    }
+    pass->n_tokens += length;
+    b->n_tokens += e->n;
+}
+
+void tq_batch_lay(tq_batch *b, const tq_dataset *set, const uint32_t *rows, int n, const tq_hats *hats, uint32_t use) {
+    assert(n <= b->max_rows);
+    choose_passes(b, set, rows, n);
+    b->n_rows = n;
+    b->n_tokens = 0;
+    b->weight = 0;
+    tq_batch_pass next = {0};
+    for (int p = 0; p < b->n_passes; p++) {
+        tq_batch_pass *pass = &b->passes[p];
+        *pass = (tq_batch_pass){.token = next.token, .segment = next.segment, .target = next.target};
+        for (int i = 0; i < n; i++)
+            if (b->place[i] == p) put_row(b, pass, &set->examples[rows[i]], rows[i], hats, use);
+        next.token += pass->n_tokens;
+        next.segment += pass->n_segments;
+        next.target += pass->n_targets;
+    }
+    b->n_targets = next.target;
+}
+
+tq_pass tq_batch_pass_at(const tq_batch *b, int i, tq_pass_kind kind, uint64_t seed) {
+    const tq_batch_pass *p = &b->passes[i];
+    return (tq_pass){.kind = kind, .tokens = b->tokens + p->token, .T = p->n_tokens, .segments = b->segments + p->segment,
+                     .n_segments = p->n_segments, .seed = seed};
+}

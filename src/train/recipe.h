@@ -1,0 +1,60 @@
+/* The keys of a training (DESIGN, "Training keys"): one option table that makes flags, recipe keys and their check, and
+ * the rules that turn what the user gave into what is done. A default that depends on the model or the data is resolved
+ * here, once, and its reason noted for the user to see; recipe.yaml then holds every key as resolved. */
+#ifndef TQ_TRAIN_RECIPE_H
+#define TQ_TRAIN_RECIPE_H
+
+#include <jansson.h>
+
+#include "base/option.h"
+#include "model/adapter.h"
+#include "train/dataset.h"
+#include "train/objective.h"
+#include "train/optimizer.h"
+#include "train/schedule.h"
+
+typedef enum tq_keep { TQ_KEEP_BEST, TQ_KEEP_LAST } tq_keep;
+
+typedef struct tq_recipe {
+    const char *model;
+    tq_option_list data;
+    const char *format, *prompt_column, *answer_column, *text_column, *label_column, *system;
+    const char *method, *objective, *optimizer, *init_adapter;
+    int64_t rank;
+    double alpha, dropout;
+    bool rslora;
+    tq_option_list targets;
+    int64_t max_length, batch_size, grad_accum, max_steps;
+    double epochs, lr, warmup, weight_decay, clip;
+    int scheduler;             /* tq_schedule_kind */
+    int order;                 /* 0: shuffle, 1: file */
+    int packing;               /* 0: on, 1: off */
+    int train_on;              /* tq_train_on */
+    tq_option_list eval_data;
+    double eval_split;
+    int64_t patience, eval_every, save_every, seed;
+    int keep;                  /* tq_keep */
+
+    /* resolved from the above */
+    const tq_objective *objective_row;
+    const tq_optimizer *optimizer_row;
+    char *targets_text;        /* comma-separated; owned, see tq_recipe_clear */
+    int64_t steps_per_epoch, steps;
+} tq_recipe;
+
+extern const tq_option tq_recipe_table[];
+
+/* given: the set that the recipe was read by, to tell what was set explicitly. notes gets a line for every default that
+ * was chosen. In the order of use: what needs the model; what the loaded adapter decides (init_adapter); what needs the
+ * rows (held_out_rows: after the split). */
+toque_status tq_recipe_resolve_model(tq_recipe *r, const tq_option_set *given, tq_model *model, tq_buf *notes,
+                                     toque_error *err) TQ_MUST;
+toque_status tq_recipe_resolve_adapter(tq_recipe *r, const tq_option_set *given, const tq_adapter *loaded, tq_buf *notes,
+                                       toque_error *err) TQ_MUST;
+toque_status tq_recipe_resolve_rows(tq_recipe *r, const tq_option_set *given, size_t rows, size_t held_out_rows,
+                                    tq_buf *notes, toque_error *err) TQ_MUST;
+void tq_recipe_clear(tq_recipe *r, tq_mem *mem);
+/* Every key that a result depends on, as an object; paths and what only says when to save are left out. */
+json_t *tq_recipe_json(const tq_recipe *r);
+
+#endif

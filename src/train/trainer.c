@@ -1,0 +1,221 @@
+/* The trainer. See trainer.h. */
+#include "train/trainer.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "base/clock.h"
+
+static toque_status check_rows(const tq_dataset *set, toque_error *err) {
+    for (size_t i = 0; i < set->n; i++) {
+        const tq_example *e = &set->examples[i];
+        if (tq_batch_length(e) == 0)
+            return TQ_FAIL(err, EINVAL, "the row in line %u (file %d of the data) has no token to learn", e->line, e->file + 1);
+        if (!(e->weight > 0) || !isfinite(e->weight))
+            return TQ_FAIL(err, EINVAL, "the row in line %u (file %d of the data) has the weight %g; it must be above 0: "
+                           "remove the row or give it another", e->line, e->file + 1, (double)e->weight);
+    }
+    return TOQUE_OK;
+}
+
+toque_status tq_trainer_init(tq_trainer *t, tq_adapter *adapter, const tq_dataset *data, const tq_dataset *held_out,
+                             const tq_trainer_options *o, toque_error *err) {
+    tq_ctx *ctx = adapter->model->ctx;
+    *t = (tq_trainer){.ctx = ctx, .adapter = adapter, .data = data, .o = *o};
+    if (!adapter->grads) return TQ_FAIL(err, EINVAL, "adapter %s was not made to be trained", adapter->name);
+    toque_status status = TOQUE_OK;
+    TQ_GO(check_rows(data, err));
+    if (held_out) TQ_GO(check_rows(held_out, err));
+    if ((size_t)o->rows > data->n) t->o.rows = (int)data->n; /* an epoch is one step */
+    TQ_GO(tq_order_init(&t->order, &ctx->mem, data->n, (size_t)o->rows, o->shuffle, o->seed, err));
+    TQ_GO(tq_batch_init(&t->batch, &ctx->mem, data, held_out, t->o.rows, o->packing, err));
+    t->squares = TQ_NEW_ARRAY(&ctx->mem, double, adapter->n_ranges);
+    t->rows = TQ_NEW_ARRAY(&ctx->mem, uint32_t, t->o.rows);
+    if (!t->squares || !t->rows) TQ_GO(TQ_NOMEM(err));
+    for (int i = 0; i < o->optimizer->n_states; i++) {
+        t->states[i] = TQ_NEW_ARRAY(&ctx->mem, float, adapter->n);
+        if (!t->states[i]) TQ_GO(TQ_NOMEM(err));
+    }
+    t->hat = tq_adapter_hat(adapter, 1);
+    t->hats = (tq_hats){.items = &t->hat, .n = 1};
+    int rows = tq_batch_pass_rows(data, o->packing), others = held_out ? tq_batch_pass_rows(held_out, o->packing) : 0;
+    t->plan = (tq_plan){.max_rows = rows > others ? rows : others, .train = true, .max_rank = adapter->rank,
+                        .max_bytes = o->max_bytes};
+    TQ_GO(tq_machine_new(&t->machine, adapter->model, &t->plan, err));
+done:
+    if (status != TOQUE_OK) tq_trainer_clear(t);
+    return status;
+}
+
+void tq_trainer_clear(tq_trainer *t) {
+    if (!t->ctx) return;
+    tq_machine_free(t->machine);
+    tq_batch_clear(&t->batch);
+    tq_order_clear(&t->order);
+    for (int i = 0; i < TQ_OPTIMIZER_STATES; i++) tq_free(&t->ctx->mem, t->states[i]);
+    tq_free(&t->ctx->mem, t->squares);
+    tq_free(&t->ctx->mem, t->rows);
+    *t = (tq_trainer){0};
+}
+
+/* The first range of an array that holds a value which is not finite, or NULL. */
+static const tq_range *not_finite(const tq_adapter *a, const float *array) {
+    for (size_t r = 0; r < a->n_ranges; r++) {
+        const tq_range *range = &a->ranges[r];
+        const float *p = array + range->start;
+        for (int64_t i = 0; i < (int64_t)range->rows * range->cols; i++)
+            if (!isfinite(p[i])) return range;
+    }
+    return NULL;
+}
+
+static toque_status fail_loss(const tq_trainer *t, const tq_batch_pass *pass, toque_error *err) {
+    const tq_range *r = not_finite(t->adapter, t->adapter->values);
+    uint32_t line = t->data->examples[t->batch.example[pass->segment]].line;
+    if (r)
+        return TQ_FAIL(err, ENONFINITE, "step %lld: the loss is not finite, because %s (layer %d) is not: lower lr",
+                       (long long)t->step + 1, r->name, r->layer);
+    return TQ_FAIL(err, ENONFINITE, "step %lld: the loss of a pass of %d rows (the first from line %u) is not finite, though all "
+                   "trained values of layers 0 to %d are: lower lr, or try --compute f32", (long long)t->step + 1,
+                   pass->n_segments, line, t->adapter->model->config.L - 1);
+}
+
+/* Forward, readout, backward of one pass. */
+static toque_status run_pass(tq_trainer *t, int i, tq_step_result *result, toque_error *err) {
+    const tq_batch *b = &t->batch;
+    const tq_batch_pass *p = &b->passes[i];
+    const tq_objective *objective = t->o.objective;
+    tq_pass pass = tq_batch_pass_at(b, i, TQ_PASS_TRAIN, t->o.seed);
+    TQ_TRY(tq_machine_forward(t->machine, &pass, err));
+    const tq_target *targets = b->targets + p->target;
+    float *logp = b->logp + p->target, *coef = b->coef + p->target;
+    tq_readout read = {.n = p->n_targets, .weight = b->weights + p->target, .scale = 1 / b->weight};
+    if (objective->reads_logp) {
+        tq_machine_logp(t->machine, targets, p->n_targets, NULL, logp);
+        read.logp = logp;
+    }
+    objective->coef(&read, coef);
+    tq_machine_logp(t->machine, targets, p->n_targets, coef, logp);
+    read.logp = logp;
+    double nll = tq_readout_nll(&read);
+    if (!isfinite(nll)) return fail_loss(t, p, err);
+    result->loss += nll;
+    result->objective += objective->loss(&read);
+    tq_machine_backward(t->machine);
+    return TOQUE_OK;
+}
+
+toque_status tq_trainer_gradient(tq_trainer *t, tq_step_result *result, toque_error *err) {
+    const uint32_t *rows;
+    size_t n;
+    int64_t epoch = tq_order_rows(&t->order, t->step, &rows, &n);
+    tq_batch_lay(&t->batch, t->data, rows, (int)n, &t->hats, (uint32_t)epoch);
+    *result = (tq_step_result){.step = t->step + 1, .epoch = epoch, .tokens = t->batch.n_tokens,
+                               .targets = t->batch.n_targets, .passes = t->batch.n_passes};
+    memset(t->adapter->grads, 0, t->adapter->n * sizeof(float));
+    for (int i = 0; i < t->batch.n_passes; i++) {
+        if (atomic_load(&t->ctx->canceled)) return TQ_FAIL(err, ECANCELED, "canceled in step %lld", (long long)t->step + 1);
+        TQ_TRY(run_pass(t, i, result, err));
+    }
+    return TOQUE_OK;
+}
+
+static size_t range_size(const tq_range *r) {
+    return (size_t)r->rows * (size_t)r->cols;
+}
+
+/* A range's sum of squares in pieces of f32, added up in double: one worker a range, so threads do not matter. */
+static void squares_job(tq_worker *w, void *arg) {
+    tq_trainer *t = arg;
+    enum { PIECE = 4096 };
+    for (size_t r = (size_t)w->id; r < t->adapter->n_ranges; r += (size_t)w->count) {
+        const float *g = t->adapter->grads + t->adapter->ranges[r].start;
+        size_t n = range_size(&t->adapter->ranges[r]);
+        double sum = 0;
+        for (size_t i = 0; i < n; i += PIECE)
+            sum += (double)t->ctx->k->sum_squares(g + i, (int64_t)(n - i < PIECE ? n - i : PIECE));
+        t->squares[r] = sum;
+    }
+}
+
+static toque_status gradient_norm(tq_trainer *t, double *norm, toque_error *err) {
+    double sum = 0;
+    tq_pool_run(t->ctx->pool, squares_job, t);
+    for (size_t r = 0; r < t->adapter->n_ranges; r++) {
+        const tq_range *range = &t->adapter->ranges[r];
+        if (!isfinite(t->squares[r]))
+            return TQ_FAIL(err, ENONFINITE, "step %lld: the gradient of %s (layer %d) is not finite: lower lr, or try "
+                           "--compute f32", (long long)t->step + 1, range->name, range->layer);
+        sum += t->squares[r];
+    }
+    *norm = sqrt(sum);
+    return TOQUE_OK;
+}
+
+typedef struct update_job_arg {
+    tq_trainer *t;
+    tq_update u;
+} update_job_arg;
+
+/* Norms and biases do not decay. */
+static bool decays(int role) {
+    return role != TQ_ROLE_ATTN_NORM && role != TQ_ROLE_FFN_NORM && role != TQ_ROLE_Q_BIAS && role != TQ_ROLE_K_BIAS &&
+           role != TQ_ROLE_V_BIAS;
+}
+
+static void update_job(tq_worker *w, void *arg) {
+    const update_job_arg *job = arg;
+    tq_trainer *t = job->t;
+    for (size_t r = (size_t)w->id; r < t->adapter->n_ranges; r += (size_t)w->count) {
+        const tq_range *range = &t->adapter->ranges[r];
+        tq_update u = job->u;
+        u.values = t->adapter->values + range->start;
+        u.grads = t->adapter->grads + range->start;
+        u.n = range_size(range);
+        u.decay = decays(range->role) ? (float)t->o.weight_decay : 0;
+        for (int s = 0; s < t->o.optimizer->n_states; s++) u.state[s] = t->states[s] + range->start;
+        t->o.optimizer->update(&u);
+    }
+}
+
+toque_status tq_trainer_step(tq_trainer *t, tq_step_result *result, toque_error *err) {
+    double start = tq_now();
+    TQ_TRY(tq_trainer_gradient(t, result, err));
+    TQ_TRY(gradient_norm(t, &result->grad_norm, err));
+    result->lr = tq_schedule_at(&t->o.schedule, t->step);
+    update_job_arg job = {.t = t, .u = {.k = t->ctx->k, .lr = (float)result->lr}};
+    job.u.scale = (float)tq_clip_scale(result->grad_norm, t->o.clip);
+    if (t->o.optimizer->begin) t->o.optimizer->begin(&job.u, t->step + 1);
+    tq_pool_run(t->ctx->pool, update_job, &job);
+    t->step++;
+    result->seconds = tq_now() - start;
+    return TOQUE_OK;
+}
+
+toque_status tq_trainer_evaluate(tq_trainer *t, const tq_dataset *set, double *loss, int64_t *targets, toque_error *err) {
+    tq_batch *b = &t->batch;
+    double sum = 0, weight = 0;
+    int64_t count = 0;
+    uint32_t *rows = t->rows;
+    for (size_t at = 0; at < set->n; at += (size_t)b->max_rows) {
+        int n = set->n - at < (size_t)b->max_rows ? (int)(set->n - at) : b->max_rows;
+        for (int i = 0; i < n; i++) rows[i] = (uint32_t)(at + (size_t)i);
+        tq_batch_lay(b, set, rows, n, &t->hats, 0);
+        for (int i = 0; i < b->n_passes; i++) {
+            if (atomic_load(&t->ctx->canceled)) return TQ_FAIL(err, ECANCELED, "canceled in an evaluation");
+            const tq_batch_pass *p = &b->passes[i];
+            tq_pass pass = tq_batch_pass_at(b, i, TQ_PASS_PREFILL, 0);
+            TQ_TRY(tq_machine_forward(t->machine, &pass, err));
+            tq_machine_logp(t->machine, b->targets + p->target, p->n_targets, NULL, b->logp + p->target);
+            sum += tq_readout_nll(&(tq_readout){.n = p->n_targets, .logp = b->logp + p->target,
+                                                .weight = b->weights + p->target, .scale = 1});
+        }
+        weight += b->weight;
+        count += b->n_targets;
+    }
+    *loss = sum / weight;
+    if (targets) *targets = count;
+    return isfinite(*loss) ? TOQUE_OK
+                           : TQ_FAIL(err, ENONFINITE, "after step %lld: the held-out loss is not finite: lower lr",
+                                     (long long)t->step);
+}
