@@ -18,6 +18,8 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+/* The library is built with hidden symbols; what stands in this header is what it exports. */
+#pragma GCC visibility push(default)
 
 /* X(name, text): the one list of status codes. */
 #define TOQUE_STATUS_LIST(X)                                         \
@@ -48,6 +50,7 @@ typedef struct toque_error {
 /* The name of a status ("ENOMEM"), for logs. Static storage. */
 const char *toque_status_name(toque_status status);
 
+#pragma GCC visibility pop
 #ifdef __cplusplus
 }
 #endif

@@ -18,13 +18,14 @@ void tq_buf_clear(tq_buf *buf) {
 
 void tq_buf_reset(tq_buf *buf) {
     buf->len = 0;
-    buf->failed = false;
+    buf->failed = buf->over = false;
     if (buf->cap) buf->data[0] = 0;
 }
 
 static bool room(tq_buf *buf, size_t n) {
-    if (buf->failed || n > buf->max || buf->len > buf->max - n) {
-        buf->failed = true;
+    if (buf->failed) return false;
+    if (n > buf->max || buf->len > buf->max - n || n > SIZE_MAX / 4 || buf->len > SIZE_MAX / 4) {
+        buf->failed = buf->over = true;
         return false;
     }
     size_t need = buf->len + n + 1;
@@ -76,7 +77,7 @@ bool tq_buf_printf(tq_buf *buf, const char *format, ...) {
 
 toque_status tq_buf_status(const tq_buf *buf, const char *what, toque_error *err) {
     if (!buf->failed) return TOQUE_OK;
-    if (buf->len >= buf->max / 2) return TQ_FAIL(err, ELIMIT, "%s is longer than %zu bytes", what, buf->max);
+    if (buf->over) return TQ_FAIL(err, ELIMIT, "%s is longer than %zu bytes", what, buf->max);
     return TQ_NOMEM(err);
 }
 

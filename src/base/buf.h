@@ -12,6 +12,7 @@ typedef struct tq_buf {
     size_t len, cap;
     size_t max;  /* longest allowed len */
     bool failed; /* out of memory or over max; the content is then incomplete */
+    bool over;   /* failed because of max */
 } tq_buf;
 
 void tq_buf_init(tq_buf *buf, tq_mem *mem, size_t max);

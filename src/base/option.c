@@ -90,10 +90,10 @@ bool tq_options_given(const tq_option_set *set, const char *key) {
 
 /* --- names that were meant --------------------------------------------------------------------- */
 
-/* Damerau-Levenshtein distance with adjacent transpositions (optimal string alignment), or MAX_NAME. */
+/* Damerau-Levenshtein distance with adjacent transpositions (optimal string alignment), or SIZE_MAX where a name is too long for one of ours. */
 static size_t distance(const char *a, const char *b) {
     size_t n = strlen(a), m = strlen(b);
-    if (n >= MAX_NAME || m >= MAX_NAME) return MAX_NAME;
+    if (n >= MAX_NAME || m >= MAX_NAME) return SIZE_MAX;
     size_t rows[3][MAX_NAME + 1];
     size_t *before = rows[0], *last = rows[1], *now = rows[2];
     for (size_t j = 0; j <= m; j++) last[j] = before[j] = j;

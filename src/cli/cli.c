@@ -363,7 +363,10 @@ static int help(int argc, char **argv) {
         tq_cli_help_family(stdout, argv[0]);
     else if (argc == 0)
         tq_cli_help_program(stdout);
-    else
+    else if (command) {
+        say_error("unexpected argument '%.100s'; usage: toque help [COMMAND]", argv[words]);
+        return EXIT_USAGE;
+    } else
         return unknown_command(argc, argv);
     return finish_text();
 }

@@ -13,9 +13,11 @@ enum { QT = 64, KT = 64, MAX_D = 2048 };
 /* Scratch, in floats: four blocks of rows (q, k, v, o), two of scores, a few numbers a row. */
 _Static_assert(((size_t)(2 * QT + 2 * KT) * MAX_D + 2 * QT * KT + 4 * QT) * sizeof(float) <= TQ_SCRATCH_BYTES, "scratch");
 
+/* Rows of a head, whole vectors wide: f32, or f16 where each value is used only once. */
 typedef struct rows {
-    const float *at; /* readable up to a whole vector past the head's width */
-    int64_t stride;
+    const void *at;
+    int64_t stride; /* in elements */
+    bool half;
 } rows;
 
 typedef struct span {
@@ -36,10 +38,12 @@ static inline int64_t padded(int d) {
     return (d + VW - 1) / VW * VW;
 }
 
-/* n rows of width d, as f32 in whole vectors: where they are, or converted into buf. */
-static rows load_rows(const void *from, tq_type type, int64_t offset, int64_t stride, int64_t n, int d, float *buf) {
+/* n rows of width d in whole vectors: where they are if possible, else as f32 in buf. */
+static rows load_rows(const void *from, tq_type type, int64_t offset, int64_t stride, int64_t n, int d, float *buf,
+                      bool once) {
     int64_t dp = padded(d);
-    if (type == TQ_F32 && d % VW == 0) return (rows){(const float *)from + offset, stride};
+    if (d % VW == 0 && type == TQ_F32) return (rows){(const float *)from + offset, stride, false};
+    if (d % VW == 0 && once) return (rows){(const uint16_t *)from + offset, stride, true};
     for (int64_t i = 0; i < n; i++) {
         float *to = buf + i * dp;
         int64_t c = 0;
@@ -57,31 +61,39 @@ static rows load_rows(const void *from, tq_type type, int64_t offset, int64_t st
             }
         }
     }
-    return (rows){buf, dp};
+    return (rows){buf, dp, false};
 }
 
-/* out[j] = scale * <x, row j of y>, j < n <= KT; the rest of out's whole vectors repeats row n - 1. */
-static void scores(float *out, const float *x, rows y, int n, int64_t dp, float scale) {
+TQ_INLINE vf load_vec(const void *row, int64_t i, bool half) {
+    return half ? vf_load_f16((const uint16_t *)row + i) : vf_load((const float *)row + i);
+}
+
+/* out[j] = scale * <x, row j of y>, j < n <= KT; the rest of out's last vector repeats row n - 1. */
+TQ_INLINE void scores_of(float *out, const float *x, rows y, int n, int64_t dp, float scale, bool half) {
     const vf vscale = vf_set1(scale);
     for (int j = 0; j < n; j += VW) {
         vf acc[VW];
-        const float *at = y.at + j * y.stride;
         TQ_UNROLL for (int i = 0; i < VW; i++) acc[i] = vf_zero();
         if (j + VW <= n) {
+            const int64_t first = j * y.stride;
             for (int64_t c = 0; c < dp; c += VW) {
                 vf xv = vf_load(x + c);
-                TQ_UNROLL for (int i = 0; i < VW; i++) acc[i] = vf_fma(xv, vf_load(at + i * y.stride + c), acc[i]);
+                TQ_UNROLL for (int i = 0; i < VW; i++)
+                    acc[i] = vf_fma(xv, load_vec(y.at, first + i * y.stride + c, half), acc[i]);
             }
         } else {
             for (int i = 0; i < VW; i++) {
-                const float *row = at + (j + i < n ? i : n - 1 - j) * y.stride;
-                vf s = vf_zero();
-                for (int64_t c = 0; c < dp; c += VW) s = vf_fma(vf_load(x + c), vf_load(row + c), s);
-                acc[i] = s;
+                int64_t first = (j + i < n ? j + i : n - 1) * y.stride;
+                for (int64_t c = 0; c < dp; c += VW)
+                    acc[i] = vf_fma(vf_load(x + c), load_vec(y.at, first + c, half), acc[i]);
             }
         }
         vf_store(out + j, vf_mul(vscale, vf_sums(acc)));
     }
+}
+static void scores(float *out, const float *x, rows y, int n, int64_t dp, float scale) {
+    if (y.half) scores_of(out, x, y, n, dp, scale, true);
+    else scores_of(out, x, y, n, dp, scale, false);
 }
 
 /* The scores that the row does not see, up to KT, become `value`. */
@@ -94,7 +106,7 @@ static void mask(float *s, span see, int64_t first, float value) {
 TQ_INLINE void add_product(int64_t m, tile_kind kind, int64_t k, const float *a, rows b, float *c, int64_t cs, int d) {
     for (int j = 0; j < d; j += TILE_V * VW) {
         int cols = d - j < TILE_V * VW ? d - j : TILE_V * VW;
-        tile_in in = {.k = k, .a = a, .as = KT, .b = b.at + j, .bs = b.stride};
+        tile_in in = {.k = k, .a = a, .as = KT, .b = (const float *)b.at + j, .bs = b.stride};
         tile_out out = {.c = c + j, .cs = cs, .cols = cols, .alpha = 1, .accumulate = true};
         if (cols > VW) tile_panel(m, TILE_V, kind, &in, &out);
         else tile_panel(m, 1, kind, &in, &out);
@@ -105,6 +117,29 @@ static void add_rows(int64_t m, int64_t k, const float *a, rows b, float *c, int
 }
 static void add_cols(int64_t m, int64_t k, const float *a, rows b, float *c, int64_t cs, int d) {
     add_product(m, TILE_COLS, k, a, b, c, cs, d);
+}
+
+/* o[dp] += p[k] B for one row: the chains of tile.h, of more columns at a time because a row alone has few. */
+TQ_INLINE int64_t add_columns(int nv, int64_t j, int64_t k, const float *p, rows b, float *o, bool half) {
+    vf acc[8];
+    TQ_UNROLL for (int v = 0; v < nv; v++) acc[v] = vf_zero();
+    for (int64_t u = 0; u < k; u++) {
+        const vf pu = vf_set1(p[u]);
+        TQ_UNROLL for (int v = 0; v < nv; v++)
+            acc[v] = vf_fma(pu, load_vec(b.at, u * b.stride + j + v * VW, half), acc[v]);
+    }
+    TQ_UNROLL for (int v = 0; v < nv; v++) vf_store(o + j + v * VW, vf_add(acc[v], vf_load(o + j + v * VW)));
+    return j + nv * VW;
+}
+TQ_INLINE void add_row_of(int64_t k, const float *p, rows b, float *o, int64_t dp, bool half) {
+    int64_t j = 0;
+    while (j + 8 * VW <= dp) j = add_columns(8, j, k, p, b, o, half);
+    while (j + 4 * VW <= dp) j = add_columns(4, j, k, p, b, o, half);
+    while (j < dp) j = add_columns(1, j, k, p, b, o, half);
+}
+static void add_row(int64_t k, const float *p, rows b, float *o, int64_t dp) {
+    if (b.half) add_row_of(k, p, b, o, dp, true);
+    else add_row_of(k, p, b, o, dp, false);
 }
 
 /* The query rows of a tile that see any of the keys [first, last]; seen() grows with the row. */
@@ -152,21 +187,22 @@ static void tile_fwd(tq_worker *w, const tq_attn *a, int h, int64_t t, int n) {
     const int64_t dp = padded(d), offset = (int64_t)(h / (a->heads / a->kv_heads)) * d;
     float *kbuf = w->scratch, *vbuf = kbuf + KT * dp, *qbuf = vbuf + KT * dp, *o = qbuf + QT * dp;
     float *s = o + QT * dp, *m = s + QT * KT, *l = m + QT;
-    rows q = load_rows(a->q, TQ_F32, t * a->q_row + (int64_t)h * d, a->q_row, n, d, qbuf);
+    rows q = load_rows(a->q, TQ_F32, t * a->q_row + (int64_t)h * d, a->q_row, n, d, qbuf, false);
     memset(o, 0, (size_t)(QT * dp) * sizeof *o);
     for (int r = 0; r < n; r++) m[r] = -INFINITY, l[r] = 0;
     for (int64_t u = seen(a, t).lo / KT * KT, end = seen(a, t + n - 1).hi; u <= end; u += KT) {
         int keys = (int)(end - u + 1 < KT ? end - u + 1 : KT), r0, r1;
         rows_seeing(a, t, n, u, u + keys - 1, &r0, &r1);
         if (r0 == r1) continue;
-        rows k = load_rows(a->k, a->kv_type, u * a->kv_row + offset, a->kv_row, keys, d, kbuf);
-        rows v = load_rows(a->v, a->kv_type, u * a->kv_row + offset, a->kv_row, keys, d, vbuf);
+        rows k = load_rows(a->k, a->kv_type, u * a->kv_row + offset, a->kv_row, keys, d, kbuf, n == 1);
+        rows v = load_rows(a->v, a->kv_type, u * a->kv_row + offset, a->kv_row, keys, d, vbuf, n == 1);
         for (int r = r0; r < r1; r++) {
-            scores(s + r * KT, q.at + r * q.stride, k, keys, dp, a->scale);
+            scores(s + r * KT, (const float *)q.at + r * q.stride, k, keys, dp, a->scale);
             mask(s + r * KT, seen(a, t + r), u, -INFINITY);
             soften(s + r * KT, &m[r], &l[r], o + r * dp, dp);
         }
-        add_rows(r1 - r0, keys, s + r0 * KT, v, o + r0 * dp, dp, (int)dp);
+        if (n == 1) add_row(keys, s, v, o, dp);
+        else add_rows(r1 - r0, keys, s + r0 * KT, v, o + r0 * dp, dp, (int)dp);
     }
     for (int r = 0; r < n; r++) finish(a, h, t + r, m[r], l[r], o + r * dp);
 }
@@ -195,15 +231,15 @@ static void tile_bwd(const back *b, int64_t t, int n) {
     int r0, r1;
     rows_seeing(a, t, n, b->u, b->u + b->keys - 1, &r0, &r1);
     if (r0 == r1) return;
-    rows q = load_rows(a->q, TQ_F32, t * a->q_row + at, a->q_row, n, d, b->qbuf);
-    rows d_o = load_rows(b->d_o, TQ_F32, t * a->o_row + at, a->o_row, n, d, b->obuf);
+    rows q = load_rows(a->q, TQ_F32, t * a->q_row + at, a->q_row, n, d, b->qbuf, false);
+    rows d_o = load_rows(b->d_o, TQ_F32, t * a->o_row + at, a->o_row, n, d, b->obuf, false);
     for (int r = r0; r < r1; r++) {
         float *p = b->p + r * KT, *ds = b->ds + r * KT;
         int64_t row = (t + r) * a->o_row + at;
         const vf delta = vf_set1(TQ_FN(dot)(b->d_o + row, a->o + row, d)), scale = vf_set1(a->scale);
         const vf lse = vf_set1(a->lse[(int64_t)b->h * a->n + t + r]);
-        scores(p, q.at + r * q.stride, b->k, b->keys, dp, a->scale);
-        scores(ds, d_o.at + r * d_o.stride, b->v, b->keys, dp, 1);
+        scores(p, (const float *)q.at + r * q.stride, b->k, b->keys, dp, a->scale);
+        scores(ds, (const float *)d_o.at + r * d_o.stride, b->v, b->keys, dp, 1);
         for (int j = 0; j < b->keys; j += VW) {
             vf pj = vf_exp(vf_sub(vf_load(p + j), lse));
             vf_store(p + j, pj);
@@ -212,7 +248,8 @@ static void tile_bwd(const back *b, int64_t t, int n) {
         mask(p, seen(a, t + r), b->u, 0);
         mask(ds, seen(a, t + r), b->u, 0);
     }
-    rows qr = {q.at + r0 * q.stride, q.stride}, or = {d_o.at + r0 * d_o.stride, d_o.stride};
+    rows qr = {(const float *)q.at + r0 * q.stride, q.stride, false};
+    rows or = {(const float *)d_o.at + r0 * d_o.stride, d_o.stride, false};
     add_cols(b->keys, r1 - r0, b->p + r0 * KT, or, b->dv, a->kv_row, d);
     add_cols(b->keys, r1 - r0, b->ds + r0 * KT, qr, b->dk, a->kv_row, d);
     add_rows(r1 - r0, b->keys, b->ds + r0 * KT, b->k, b->dq + (t + r0) * a->q_row, a->q_row, d);
@@ -232,8 +269,8 @@ void TQ_FN(attn_bwd)(tq_worker *w, const tq_attn *a, int g, const float *d_o, fl
         back b = {.a = a, .u = u, .keys = (int)(a->n - u < KT ? a->n - u : KT), .qbuf = qbuf, .obuf = obuf, .p = p,
                   .ds = p + QT * KT, .d_o = d_o, .dk = dk + u * a->kv_row + offset,
                   .dv = dv + u * a->kv_row + offset};
-        b.k = load_rows(a->k, TQ_F32, u * a->kv_row + offset, a->kv_row, b.keys, d, kbuf);
-        b.v = load_rows(a->v, TQ_F32, u * a->kv_row + offset, a->kv_row, b.keys, d, vbuf);
+        b.k = load_rows(a->k, TQ_F32, u * a->kv_row + offset, a->kv_row, b.keys, d, kbuf, false);
+        b.v = load_rows(a->v, TQ_F32, u * a->kv_row + offset, a->kv_row, b.keys, d, vbuf, false);
         for (b.h = g * group; b.h < (g + 1) * group; b.h++) {
             b.dq = dq + (int64_t)b.h * d;
             for (int64_t t = 0; t < a->n; t += QT) tile_bwd(&b, t, (int)(a->n - t < QT ? a->n - t : QT));

@@ -11,8 +11,8 @@
 enum {
     NR = TILE_V * VW,
     KC = 256,
-    MC = 10 * TILE_M,
-    NC = 1024,
+    MC = 20 * TILE_M,
+    NC = 512,
     /* scratch of a worker, in floats */
     SCRATCH_B = 0,
     SCRATCH_A = SCRATCH_B + KC * NC,
@@ -241,9 +241,10 @@ void TQ_FN(gemm)(tq_worker *w, const tq_kernels *kernels, const tq_gemm *g) {
         for (int64_t r = i[0]; r < i[1]; r++)
             memset(g->c + r * g->c_row + j[0], 0, (size_t)(j[1] - j[0]) * sizeof *g->c);
     if (i[0] == i[1]) return;
+    /* A is packed where it lies across, and where its rows would compete for the same sets of the first cache. */
     for (int64_t jc = j[0]; jc < j[1]; jc += NC) {
         int64_t nc = j[1] - jc < NC ? j[1] - jc : NC;
-        bool packed = s.round || (g->a_col != 1 && nc > NR);
+        bool packed = s.round || (nc > NR && (g->a_col != 1 || g->a_row % 512 == 0));
         for (int64_t p = 0; p < g->k; p += KC) {
             int64_t kc = g->k - p < KC ? g->k - p : KC;
             (g->b_trans ? pack_b_trans : pack_b_rows)(&s, p, kc, jc, nc);

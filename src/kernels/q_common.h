@@ -48,6 +48,15 @@ TQ_INLINE void scale_and_min(const uint8_t *p, int j, int *scale, int *min) {
     }
 }
 
+/* The eight scales and minima at once, as bytes. */
+TQ_INLINE void scales_and_mins(const uint8_t *p, uint8_t scales[8], uint8_t mins[8]) {
+    uint32_t a = u32_at(p), b = u32_at(p + 4), c = u32_at(p + 8);
+    uint32_t s[2] = {a & 0x3f3f3f3f, (c & 0x0f0f0f0f) | (a >> 2 & 0x30303030)};
+    uint32_t m[2] = {b & 0x3f3f3f3f, (c >> 4 & 0x0f0f0f0f) | (b >> 2 & 0x30303030)};
+    memcpy(scales, s, 8);
+    memcpy(mins, m, 8);
+}
+
 /* Rounds to [0, top]; NaN gives 0. */
 TQ_INLINE uint8_t clamp_down(float v, int top) {
     return (uint8_t)(v >= 0 ? v < (float)top ? (int)v : top : 0);
@@ -92,5 +101,29 @@ TQ_INLINE float lanes_sum(vf acc[LANES]) {
     void TQ_FN(rows_q8_##name)(float *y, const void *w, size_t row_bytes, int64_t n, int64_t k, const tq_q8 *x) {     \
         for (int64_t j = 0; j < n; j++) y[j] = row_q8((const uint8_t *)w + (size_t)j * row_bytes, k, x);              \
     }
+
+/* Product of one row of blocks of 32 whose values are unsigned bytes(block): w = d q + m, or, without a stored minimum
+ * (`one`), d (q - zero). The minima need no bytes: m sum(x) comes along with the scales. */
+TQ_INLINE float row_q8_unsigned(const uint8_t *p, int bytes, bool one, float zero, b32 (*bytes_of)(const uint8_t *),
+                                int64_t k, const tq_q8 *x) {
+    f8x acc[4] = {f8x_zero(), f8x_zero(), f8x_zero(), f8x_zero()}, mins = f8x_zero();
+    float h[8], rest = 0;
+    for (; k >= 128; k -= 128, p += 4 * bytes, x += 4) {
+        f8x heads = f8x_heads(p, bytes, one, x);
+        f8x_store(h, heads);
+        mins = f8x_add(mins, heads);
+        TQ_UNROLL for (int i = 0; i < 4; i++)
+            acc[i] = f8x_fma(h[2 * i], dot_us(bytes_of(p + i * bytes), b32_load(x[i].q)), acc[i]);
+    }
+    for (; k > 0; k -= 32, p += bytes, x++) {
+        float d = half_at(p);
+        acc[0] = f8x_fma(d * x->d, dot_us(bytes_of(p), b32_load(x->q)), acc[0]);
+        rest += (one ? d : half_at(p + 2)) * x->sum;
+    }
+    f8x_store(h, mins);
+    float m = (h[1] + h[5]) + (h[3] + h[7]) + rest;
+    float sum = f8x_sum(f8x_add(f8x_add(acc[0], acc[1]), f8x_add(acc[2], acc[3])));
+    return one ? sum - zero * m : sum + m;
+}
 
 #endif

@@ -3,23 +3,19 @@
 
 enum { BYTES = 18 };
 
+TQ_INLINE b32 bytes_of(const uint8_t *p) {
+    return b32_nibbles(p + 2);
+}
+
 TQ_INLINE void dequant_block(float *y, const uint8_t *p) {
     float d = half_at(p);
-    put_signed(y, b32_sub(b32_nibbles(p + 2), b32_set1(8)), d, d);
+    put_signed(y, b32_sub(bytes_of(p), b32_set1(8)), d, d);
 }
 DEQUANT(q4_0, 32, BYTES)
 ROWS_F32(q4_0, 32, BYTES)
 
-/* sum d dx (u.q) - 8 d sum(x): the minimum is that of Q4_1 with m = -8 d. */
 TQ_INLINE float row_q8(const uint8_t *p, int64_t k, const tq_q8 *x) {
-    f8x acc = f8x_zero();
-    float m = 0;
-    for (; k > 0; k -= 32, p += BYTES, x++) {
-        float d = half_at(p);
-        acc = f8x_fma(d * x->d, dot_us(b32_nibbles(p + 2), b32_load(x->q)), acc);
-        m += d * x->sum;
-    }
-    return f8x_sum(acc) - 8 * m;
+    return row_q8_unsigned(p, BYTES, true, 8, bytes_of, k, x);
 }
 ROWS_Q8(q4_0)
 

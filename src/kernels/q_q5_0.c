@@ -15,13 +15,6 @@ DEQUANT(q5_0, 32, BYTES)
 ROWS_F32(q5_0, 32, BYTES)
 
 TQ_INLINE float row_q8(const uint8_t *p, int64_t k, const tq_q8 *x) {
-    f8x acc = f8x_zero();
-    float m = 0;
-    for (; k > 0; k -= 32, p += BYTES, x++) {
-        float d = half_at(p);
-        acc = f8x_fma(d * x->d, dot_us(bytes_of(p), b32_load(x->q)), acc);
-        m += d * x->sum;
-    }
-    return f8x_sum(acc) - 16 * m;
+    return row_q8_unsigned(p, BYTES, true, 16, bytes_of, k, x);
 }
 ROWS_Q8(q5_0)

@@ -14,12 +14,6 @@ DEQUANT(q5_1, 32, BYTES)
 ROWS_F32(q5_1, 32, BYTES)
 
 TQ_INLINE float row_q8(const uint8_t *p, int64_t k, const tq_q8 *x) {
-    f8x acc = f8x_zero();
-    float m = 0;
-    for (; k > 0; k -= 32, p += BYTES, x++) {
-        acc = f8x_fma(half_at(p) * x->d, dot_us(bytes_of(p), b32_load(x->q)), acc);
-        m += half_at(p + 2) * x->sum;
-    }
-    return f8x_sum(acc) + m;
+    return row_q8_unsigned(p, BYTES, false, 0, bytes_of, k, x);
 }
 ROWS_Q8(q5_1)

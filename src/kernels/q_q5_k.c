@@ -23,18 +23,17 @@ DEQUANT(q5_k, 256, BYTES)
 ROWS_F32(q5_k, 256, BYTES)
 
 TQ_INLINE float row_q8(const uint8_t *p, int64_t k, const tq_q8 *x) {
-    f8x acc = f8x_zero();
-    float min = 0;
+    f8x acc[2] = {f8x_zero(), f8x_zero()}, min = f8x_zero();
+    enum { STEP = sizeof *x / sizeof(float) };
     for (; k > 0; k -= 256, p += BYTES, x += 8) {
-        float d = half_at(p), sum = 0;
-        TQ_UNROLL for (int j = 0; j < 8; j++) {
-            int s, m;
-            scale_and_min(p + 4, j, &s, &m);
-            acc = f8x_fma(d * (float)s * x[j].d, dot_us(bytes_of(p, j), b32_load(x[j].q)), acc);
-            sum += (float)m * x[j].sum;
-        }
-        min += half_at(p + 2) * sum;
+        uint8_t s[8], m[8];
+        float scale[8];
+        scales_and_mins(p + 4, s, m);
+        f8x_store(scale, f8x_mul(f8x_of_u8(s), f8x_mul(f8x_set1(half_at(p)), f8x_strided(&x->d, STEP))));
+        min = f8x_muladd(f8x_of_u8(m), f8x_mul(f8x_set1(half_at(p + 2)), f8x_strided(&x->sum, STEP)), min);
+        TQ_UNROLL for (int j = 0; j < 8; j++)
+            acc[j % 2] = f8x_fma(scale[j], dot_us(bytes_of(p, j), b32_load(x[j].q)), acc[j % 2]);
     }
-    return f8x_sum(acc) - min;
+    return f8x_sum(f8x_add(acc[0], acc[1])) - f8x_sum(min);
 }
 ROWS_Q8(q5_k)

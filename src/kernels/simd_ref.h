@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "kernels/half.h"
+#include "kernels/kernels.h"
 
 #define SIMD_HAS_BF16 0
 #define SIMD_HAS_INT8 0
@@ -148,6 +149,33 @@ static inline f8x f8x_add(f8x a, f8x b) { return a + b; }
 static inline f8x f8x_fma(float scale, i8x v, f8x acc) { return acc + scale * __builtin_convertvector(v, f8x); }
 static inline f8x f8x_fma2(float lo, float hi, i8x v, f8x acc) {
     return acc + (f8x){lo, lo, lo, lo, hi, hi, hi, hi} * __builtin_convertvector(v, f8x);
+}
+/* The heads of four blocks that are `bytes` apart, each an f16 d and m (with `one`, d stands for both), times the scale
+ * and the sum of four blocks of x: lanes 2i hold d * x.d, lanes 2i + 1 m * x.sum. */
+static inline f8x f8x_heads(const uint8_t *p, int bytes, bool one, const tq_q8 *x) {
+    f8x v;
+    for (int i = 0; i < 4; i++, p += bytes) {
+        uint16_t h[2];
+        memcpy(h, p, sizeof h);
+        v[2 * i] = tq_half_to_float(h[0]) * x[i].d;
+        v[2 * i + 1] = tq_half_to_float(h[one ? 0 : 1]) * x[i].sum;
+    }
+    return v;
+}
+static inline void f8x_store(float *p, f8x v) { memcpy(p, &v, sizeof v); }
+static inline f8x f8x_set1(float x) { return (f8x){x, x, x, x, x, x, x, x}; }
+static inline f8x f8x_mul(f8x a, f8x b) { return a * b; }
+static inline f8x f8x_muladd(f8x a, f8x b, f8x c) { return a * b + c; }
+/* Eight floats, `floats` apart; eight unsigned or signed bytes as floats. */
+static inline f8x f8x_strided(const float *p, int floats) {
+    f8x v;
+    for (int i = 0; i < 8; i++) v[i] = p[i * floats];
+    return v;
+}
+static inline f8x f8x_of_u8(const uint8_t *p) {
+    f8x v;
+    for (int i = 0; i < 8; i++) v[i] = p[i];
+    return v;
 }
 static inline float f8x_sum(f8x a) {
     float t[4];

@@ -5,6 +5,8 @@
 
 #include <stdint.h>
 #include <string.h>
+#include "kernels/kernels.h"
+
 /* Tests put an emulation of AVX-512 here. */
 #ifndef TQ_INTRINSICS_H
 #define TQ_INTRINSICS_H <immintrin.h>
@@ -71,6 +73,28 @@ static inline f8x f8x_fma(float scale, i8x v, f8x acc) {
 }
 static inline f8x f8x_fma2(float lo, float hi, i8x v, f8x acc) {
     return _mm256_fmadd_ps(_mm256_set_m128(_mm_set1_ps(hi), _mm_set1_ps(lo)), _mm256_cvtepi32_ps(v), acc);
+}
+static inline f8x f8x_heads(const uint8_t *p, int bytes, bool one, const tq_q8 *x) {
+    int32_t h[4];
+    for (int i = 0; i < 4; i++) memcpy(&h[i], p + i * bytes, 4);
+    __m128i v = _mm_set_epi32(h[3], h[2], h[1], h[0]);
+    if (one) v = _mm_shuffle_epi8(v, _mm_set_epi64x(0x0d0c0d0c09080908, 0x0504050401000100));
+    __m128 lo = _mm_loadl_pi(_mm_setzero_ps(), (const __m64 *)(const void *)&x[0].d);
+    __m128 hi = _mm_loadl_pi(_mm_setzero_ps(), (const __m64 *)(const void *)&x[2].d);
+    lo = _mm_loadh_pi(lo, (const __m64 *)(const void *)&x[1].d);
+    hi = _mm_loadh_pi(hi, (const __m64 *)(const void *)&x[3].d);
+    return _mm256_mul_ps(_mm256_cvtph_ps(v), _mm256_set_m128(hi, lo));
+}
+static inline void f8x_store(float *p, f8x v) { _mm256_storeu_ps(p, v); }
+static inline f8x f8x_set1(float x) { return _mm256_set1_ps(x); }
+static inline f8x f8x_mul(f8x a, f8x b) { return _mm256_mul_ps(a, b); }
+static inline f8x f8x_muladd(f8x a, f8x b, f8x c) { return _mm256_fmadd_ps(a, b, c); }
+static inline f8x f8x_strided(const float *p, int floats) {
+    return _mm256_set_ps(p[7 * floats], p[6 * floats], p[5 * floats], p[4 * floats], p[3 * floats], p[2 * floats],
+                         p[floats], p[0]);
+}
+static inline f8x f8x_of_u8(const uint8_t *p) {
+    return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)p)));
 }
 static inline float f8x_sum(f8x a) { return simd_sum8(a); }
 

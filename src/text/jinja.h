@@ -305,7 +305,8 @@ size_t tq_j_decode(const char *s, size_t n, int32_t *cp);
 size_t tq_j_encode(int32_t cp, char out[4]);
 bool tq_j_is_space(int32_t cp);
 /* upper, lower, ... : every code point mapped, origins kept. */
-typedef int32_t tq_j_mapping(int32_t cp, bool first);
+enum { TQ_J_SHARP_S_UPPER = -2, TQ_J_SHARP_S_TITLE = -3 }; /* written as "SS" and "Ss" */
+typedef int32_t tq_j_mapping(int32_t cp, int32_t before); /* before: the code point before it, or -1 */
 toque_status tq_j_map(tq_jrun *j, const tq_jstr *s, tq_j_mapping *map, tq_jval *out) TQ_MUST;
 /* strip: side 1 left, 2 right, 3 both; chars NULL: white space. */
 toque_status tq_j_strip(tq_jrun *j, const tq_jval *v, const tq_jstr *chars, int side, tq_jval *out) TQ_MUST;
@@ -384,6 +385,17 @@ typedef struct tq_jjson {
     tq_jval comma, colon;
 } tq_jjson;
 toque_status tq_j_put_json(tq_jrun *j, tq_jbytes *b, const tq_jval *v, const tq_jjson *how, size_t level) TQ_MUST;
+
+/* jinja_text_methods.c, shared with the filters */
+bool tq_j_is_word(int32_t cp); /* letters, digits, _ */
+int32_t tq_j_lower(int32_t cp, int32_t before);
+int32_t tq_j_upper(int32_t cp, int32_t before);
+int32_t tq_j_capitalize(int32_t cp, int32_t before);
+bool tq_j_is_cased(const tq_jstr *s, bool upper); /* str.isupper, str.islower */
+toque_status tq_j_center(tq_jrun *j, const tq_jval *v, int64_t width, tq_jval *out) TQ_MUST;
+/* An optional argument: *v is `fallback` when it is MISSING or None; an error when it is no integer. */
+toque_status tq_j_int_arg(tq_jrun *j, const tq_jval *p, int64_t fallback, int64_t *v) TQ_MUST;
+toque_status tq_j_str_arg(tq_jrun *j, const tq_jval *p, const char *what) TQ_MUST; /* an error when it is no str */
 
 /* jinja_format.c: text % values, text.format(...) */
 toque_status tq_j_percent(tq_jrun *j, const tq_jstr *s, const tq_jval *args, tq_jval *out) TQ_MUST;

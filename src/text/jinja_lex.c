@@ -98,6 +98,8 @@ static size_t tag_end(const lexer *l, size_t at, const char *end) {
 /* {% raw %} ... {% endraw %}; `body` is the offset behind the opening tag. */
 static toque_status raw_block(lexer *l, size_t opened, size_t body) {
     l->line_start = body > 0 && l->s[body - 1] == '\n';
+    l->at = body;
+    if (body == l->n) return TOQUE_OK; /* jinja2 lets a template end behind an opening tag */
     for (size_t at = body; at + 2 <= l->n; at++) {
         if (!starts(l, at, "{%")) continue;
         char sign = sign_at(l, at + 2);
@@ -114,6 +116,8 @@ static toque_status raw_block(lexer *l, size_t opened, size_t body) {
 }
 
 static toque_status comment(lexer *l, size_t opened, size_t body) {
+    l->at = body;
+    if (body == l->n) return TOQUE_OK;
     for (size_t at = body; at < l->n; at++) {
         size_t end = tag_end(l, at, "#}");
         if (!end) continue;

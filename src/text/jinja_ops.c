@@ -307,15 +307,13 @@ static toque_status slice_string(tq_jrun *j, tq_jstr *s, int64_t start, int64_t 
 
 toque_status tq_j_slice(tq_jrun *j, const tq_jval *of, const tq_jval part[3], tq_jval *out) {
     for (int i = 0; i < 3; i++)
-        if (part[i].type != TQ_J_NONE && !tq_j_is_int(&part[i])) {
-            if (of->type == TQ_J_UNDEFINED) return tq_j_use_undefined(j, of);
-            return missing(j, of, &part[i], out);
-        }
+        if (part[i].type != TQ_J_NONE && !tq_j_is_int(&part[i]))
+            return TQ_J_FAIL(j, "a slice needs integers, not %s", tq_j_type_name(&part[i]));
     int64_t step = part[2].type == TQ_J_NONE ? 1 : tq_j_as_int(&part[2]), start;
     size_t len, count;
     bool known;
     if (of->type == TQ_J_UNDEFINED) return tq_j_use_undefined(j, of);
-    if (!sequence(of) && of->type != TQ_J_RANGE) return missing(j, of, &part[2], out);
+    if (!sequence(of) && of->type != TQ_J_RANGE) return TQ_J_FAIL(j, "a %s cannot be sliced", tq_j_type_name(of));
     if (step == 0) return TQ_J_FAIL(j, "the step of a slice cannot be 0");
     if (step < -INT64_MAX) step = -INT64_MAX;
     TQ_TRY(tq_j_len(j, of, &len, &known));

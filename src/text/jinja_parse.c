@@ -119,7 +119,7 @@ static toque_status statement(tq_jparser *p, tq_jnode **out);
 /* A body up to a tag that opens with one of `ends` (NULL-terminated; NULL: up to the end of the template). The
  * present token is then that word. */
 static toque_status body(tq_jparser *p, const char *const *ends, tq_jnode **out) {
-    const tq_jtoken *opened = p->at;
+    const tq_jtoken *opened = ends ? p->at - 1 : p->at; /* the end of the opening tag */
     tq_jnode **tail = out;
     *out = NULL;
     TQ_TRY(tq_jp_enter(p));

@@ -97,7 +97,10 @@ static toque_status repr_string(tq_jrun *j, tq_jbytes *b, const tq_jval *v) {
     const char *p = tq_jstr_data(v->s);
     bool single = v->s->len && memchr(p, '\'', v->s->len), both = single && memchr(p, '"', v->s->len);
     char quote = single && !both ? '"' : '\'';
-    return quoted(j, b, v, quote, repr_escape, quote);
+    if (!v->safe) return quoted(j, b, v, quote, repr_escape, quote);
+    TQ_TRY(tq_j_puts(j, b, "Markup(", tq_j_template_origin));
+    TQ_TRY(quoted(j, b, v, quote, repr_escape, quote));
+    return tq_j_puts(j, b, ")", tq_j_template_origin);
 }
 
 static toque_status repr_list(tq_jrun *j, tq_jbytes *b, const tq_jval *list, const char *open, const char *close) {

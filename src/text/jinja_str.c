@@ -237,12 +237,14 @@ toque_status tq_j_map(tq_jrun *j, const tq_jstr *s, tq_j_mapping *map, tq_jval *
     const char *p = tq_jstr_data(s);
     tq_origin o = tq_j_template_origin;
     size_t end = 0;
-    for (size_t i = 0, n; i < s->len; i += n) {
-        int32_t cp;
+    int32_t cp, before = -1;
+    for (size_t i = 0, n; i < s->len; i += n, before = cp) {
         char to[4];
         if (i >= end) o = tq_jstr_origin(s, i, &end);
         n = tq_j_decode(p + i, s->len - i, &cp);
-        TQ_TRY(tq_j_put(j, b, to, tq_j_encode(map(cp, i == 0), to), o));
+        int32_t mapped = map(cp, before);
+        if (mapped < 0) TQ_TRY(tq_j_puts(j, b, mapped == TQ_J_SHARP_S_UPPER ? "SS" : "Ss", o));
+        else TQ_TRY(tq_j_put(j, b, to, tq_j_encode(mapped, to), o));
     }
     return tq_j_finish(j, b, out);
 }

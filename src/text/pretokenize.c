@@ -190,7 +190,7 @@ static toque_status split(const piece_sink *sink, int k, const char *text, size_
     const PCRE2_SIZE *span = pcre2_get_ovector_pointer(data);
     size_t at = 0;
     while (at < n) {
-        bool found;
+        bool found = false;
         TQ_TRY(next_match(&sink->pre->stages[k], data, text, n, at, &found, sink->err));
         size_t start = found ? span[0] : n, end = found ? span[1] : n;
         assert(end > at); /* no expression matches the empty string */

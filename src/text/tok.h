@@ -84,6 +84,15 @@ static inline uint64_t tok_hash_end(uint64_t h) {
     h *= 0xD6E8FEB86659FD93u;
     return h ^ h >> 32;
 }
+uint64_t tok_hash(const tq_tokenizer *tok, const char *s, size_t n);
+/* Hints for look-ups to come: first the slot, some time later the token that it names. */
+static inline void tok_prefetch_slot(const tq_tokenizer *tok, uint64_t h) {
+    __builtin_prefetch(&tok->slots[tok_hash_end(h) & tok->mask]);
+}
+static inline void tok_prefetch_word(const tq_tokenizer *tok, uint64_t h) {
+    tq_token id = tok->slots[tok_hash_end(h) & tok->mask].id;
+    if (id != TQ_NO_TOKEN) __builtin_prefetch(&tok->words[id]);
+}
 /* The token of one of these kinds whose raw bytes are s; h is the hash state after s. */
 tq_token tok_lookup_hashed(const tq_tokenizer *tok, const char *s, size_t n, uint64_t h, unsigned kinds);
 tq_token tok_lookup(const tq_tokenizer *tok, const char *s, size_t n, unsigned kinds);
@@ -154,7 +163,8 @@ static inline bool tok_emit(tok_call *call, tq_token id, size_t start, size_t en
     return true;
 }
 /* Appends the byte tokens of bytes [from, to) of `bytes`, each byte covering text[at[i], at[i + 1]) or, if at is NULL,
- * text[from + i]; the unknown token where a byte has none; nothing where there is no unknown token either. */
+ * text[from + i]. A byte without a token becomes the unknown token, in byte-level vocabularies (where that token is
+ * none of the tokenizer's own, but usually the end of a text) nothing. */
 bool tok_emit_bytes(tok_call *call, const char *bytes, size_t from, size_t to, const uint32_t *at);
 
 #endif

@@ -45,18 +45,47 @@ static void pair_by_ids(const tok_call *call, const char *text, tok_sym *left, c
     }
 }
 
-/* One word of a merge ("left right") as a token; its bytes are appended to `both`. */
-static tq_token merge_side(const tq_tokenizer *tok, const char *s, size_t n, char *both, size_t *len) {
-    size_t added = 0;
-    if (tok->storage == TQ_TOK_BYTES) {
-        if (!tok_bytes_decode(s, n, both + *len, &added)) return TQ_NO_TOKEN;
-    } else {
-        memcpy(both + *len, s, n);
-        added = n;
-    }
-    tq_token id = tok_lookup(tok, both + *len, added, TQ_KINDS_ALL);
-    *len += added;
-    return id;
+/* Loading is bound by cache misses, so merges are resolved in batches whose look-ups are prefetched together. */
+enum { BATCH = 32, MAX_MERGE_BYTES = 2 * TQ_MAX_TOKEN_BYTES + 1 };
+
+typedef struct merge_text {
+    tq_string stored;  /* "left right" */
+    const char *raw;   /* both sides' bytes; NULL: they are not of the vocabulary's alphabet */
+    size_t left, both; /* their lengths */
+    uint64_t left_hash, right_hash;
+} merge_text;
+
+typedef struct merge_batch {
+    merge_text texts[BATCH];
+    char raw[BATCH * 64 + MAX_MERGE_BYTES]; /* a batch ends early when its merges are long */
+    size_t n, used;
+    uint32_t first;  /* rank of texts[0] */
+    tq_token guess;  /* the next merge's token if, as usual, tokens stand in the order of their merges */
+} merge_batch;
+
+static bool side_raw(const tq_tokenizer *tok, const char *s, size_t n, char *out, size_t *len) {
+    if (tok->storage == TQ_TOK_BYTES) return tok_bytes_decode(s, n, out, len);
+    memcpy(out, s, n);
+    *len = n;
+    return true;
+}
+
+static void batch_add(merge_batch *b, const tq_tokenizer *tok, tq_string s) {
+    merge_text *m = &b->texts[b->n++];
+    *m = (merge_text){.stored = s};
+    const char *space = s.len > 1 && s.len <= MAX_MERGE_BYTES ? memchr(s.data + 1, ' ', s.len - 1) : NULL;
+    if (!space) return;
+    char *raw = b->raw + b->used;
+    size_t left_len = (size_t)(space - s.data), right;
+    if (!side_raw(tok, s.data, left_len, raw, &m->left)) return;
+    if (!side_raw(tok, space + 1, s.len - left_len - 1, raw + m->left, &right)) return;
+    m->raw = raw;
+    m->both = m->left + right;
+    m->left_hash = tok_hash(tok, raw, m->left);
+    m->right_hash = tok_hash(tok, raw + m->left, right);
+    tok_prefetch_slot(tok, m->left_hash);
+    tok_prefetch_slot(tok, m->right_hash);
+    b->used += m->both;
 }
 
 static bool is_raw(const tq_tokenizer *tok, tq_token id, const char *s, size_t n) {
@@ -64,31 +93,42 @@ static bool is_raw(const tq_tokenizer *tok, tq_token id, const char *s, size_t n
            !(TQ_KIND(tok->kinds[id]) & TQ_KINDS_SPECIAL);
 }
 
-/* Merge number `rank` into the table. *guess is the token that it makes if, as usual, tokens stand in the order of
- * their merges. */
-static toque_status add_merge(tq_tokenizer *tok, const tq_gguf *gguf, uint32_t rank, tq_string s, tq_token *guess,
-                              toque_error *err) {
-    char both[2 * TQ_MAX_TOKEN_BYTES];
-    const char *space = s.len > 1 ? memchr(s.data + 1, ' ', s.len - 1) : NULL;
-    tq_token left = TQ_NO_TOKEN, right = TQ_NO_TOKEN, merged = TQ_NO_TOKEN;
-    if (space && s.len <= sizeof both) {
-        size_t len = 0, left_len = (size_t)(space - s.data);
-        left = merge_side(tok, s.data, left_len, both, &len);
-        if (left != TQ_NO_TOKEN) right = merge_side(tok, space + 1, s.len - left_len - 1, both, &len);
-        if (right != TQ_NO_TOKEN)
-            merged = is_raw(tok, *guess, both, len) ? *guess : tok_lookup(tok, both, len, TQ_KINDS_ALL);
-    }
-    if (merged == TQ_NO_TOKEN)
-        return TQ_FAIL(err, EFORMAT,
-                       "%s: merge %u ('%.*s') does not join two tokens of the vocabulary into a third; the file's "
-                       "tokenizer is damaged",
-                       tq_gguf_path(gguf), rank, (int)(s.len < 60 ? s.len : 60), s.data);
-    *guess = merged + 1;
-    struct tok_bpe *bpe = tok->bpe;
-    size_t i = merge_hash(left, right) & bpe->mask;
+static bool resolve(merge_batch *b, const tq_tokenizer *tok, const merge_text *m, merge_slot *slot) {
+    if (!m->raw) return false;
+    slot->left = tok_lookup_hashed(tok, m->raw, m->left, m->left_hash, TQ_KINDS_ALL);
+    slot->right = tok_lookup_hashed(tok, m->raw + m->left, m->both - m->left, m->right_hash, TQ_KINDS_ALL);
+    slot->merged = is_raw(tok, b->guess, m->raw, m->both) ? b->guess : tok_lookup(tok, m->raw, m->both, TQ_KINDS_ALL);
+    b->guess = slot->merged + 1;
+    return slot->left != TQ_NO_TOKEN && slot->right != TQ_NO_TOKEN && slot->merged != TQ_NO_TOKEN;
+}
+
+static void insert_merge(struct tok_bpe *bpe, const merge_slot *slot) {
+    size_t i = merge_hash(slot->left, slot->right) & bpe->mask;
     for (; bpe->slots[i].left != TQ_NO_TOKEN; i = (i + 1) & bpe->mask)
-        if (bpe->slots[i].left == left && bpe->slots[i].right == right) return TOQUE_OK; /* the first one counts */
-    bpe->slots[i] = (merge_slot){.left = left, .right = right, .rank = rank, .merged = merged};
+        if (bpe->slots[i].left == slot->left && bpe->slots[i].right == slot->right) return; /* the first one counts */
+    bpe->slots[i] = *slot;
+}
+
+static toque_status batch_flush(merge_batch *b, tq_tokenizer *tok, const tq_gguf *gguf, toque_error *err) {
+    merge_slot slots[BATCH];
+    struct tok_bpe *bpe = tok->bpe;
+    for (size_t i = 0; i < b->n; i++) {
+        tok_prefetch_word(tok, b->texts[i].left_hash);
+        tok_prefetch_word(tok, b->texts[i].right_hash);
+    }
+    for (size_t i = 0; i < b->n; i++) {
+        tq_string s = b->texts[i].stored;
+        slots[i].rank = b->first + (uint32_t)i;
+        if (!resolve(b, tok, &b->texts[i], &slots[i]))
+            return TQ_FAIL(err, EFORMAT,
+                           "%s: merge %u ('%.*s') does not join two tokens of the vocabulary into a third; the file's "
+                           "tokenizer is damaged",
+                           tq_gguf_path(gguf), slots[i].rank, (int)(s.len < 60 ? s.len : 60), s.data);
+        __builtin_prefetch(&bpe->slots[merge_hash(slots[i].left, slots[i].right) & bpe->mask], 1);
+    }
+    for (size_t i = 0; i < b->n; i++) insert_merge(bpe, &slots[i]);
+    b->first += (uint32_t)b->n;
+    b->n = b->used = 0;
     return TOQUE_OK;
 }
 
@@ -107,10 +147,14 @@ static toque_status load_merges(tq_tokenizer *tok, const tq_gguf *gguf, toque_er
     bpe->mask = size - 1;
     const uint8_t *at = merges->data;
     tq_string s;
-    tq_token guess = 0;
-    for (uint32_t rank = 0; rank < merges->count && tq_gguf_next_string(merges, &at, &s); rank++)
-        TQ_TRY(add_merge(tok, gguf, rank, s, &guess, err));
-    return TOQUE_OK;
+    merge_batch b;
+    b.n = b.used = b.first = 0;
+    b.guess = 0;
+    while (tq_gguf_next_string(merges, &at, &s)) {
+        batch_add(&b, tok, s);
+        if (b.n == BATCH || b.used >= BATCH * 64) TQ_TRY(batch_flush(&b, tok, gguf, err));
+    }
+    return batch_flush(&b, tok, gguf, err);
 }
 
 static toque_status bpe_init(tq_tokenizer *tok, const tq_gguf *gguf, toque_error *err) {
@@ -138,17 +182,31 @@ static void bpe_clear(tq_tokenizer *tok) {
     tq_free(tok->mem, bpe);
 }
 
-/* The word's smallest symbols: its bytes, or its characters. */
-static size_t first_symbols(tok_call *call, const char *word, size_t n) {
-    const tq_tokenizer *tok = call->tok;
+/* The word's bytes as symbols. A byte that the vocabulary lacks vanishes, and its neighbours become neighbours, as in
+ * Hugging Face's implementation without an unknown token; a symbol beside it covers its place in the text. */
+static size_t byte_symbols(tok_call *call, const char *word, size_t n) {
     tok_sym *s = call->syms;
+    size_t count = 0, start = 0;
+    for (size_t i = 0; i < n; i++) {
+        tq_token id = call->tok->byte_ids[(uint8_t)word[i]];
+        if (id != TQ_NO_TOKEN) {
+            s[count++] = (tok_sym){.start = (uint32_t)start, .len = (uint32_t)(i + 1 - start), .id = id};
+            start = i + 1;
+        } else if (count) {
+            s[count - 1].len++;
+            start = i + 1;
+        }
+    }
+    return count;
+}
+
+static size_t char_symbols(tok_call *call, const char *word, size_t n) {
     size_t count = 0;
     for (size_t i = 0; i < n; count++) {
         uint32_t cp;
-        size_t len = tok->storage == TQ_TOK_BYTES ? 1 : tq_utf8_next(word + i, n - i, &cp);
-        tq_token id = tok->storage == TQ_TOK_BYTES ? tok->byte_ids[(uint8_t)word[i]]
-                                                   : tok_lookup(tok, word + i, len, TQ_KINDS_PLAIN);
-        s[count] = (tok_sym){.start = (uint32_t)i, .len = (uint32_t)len, .id = id};
+        size_t len = tq_utf8_next(word + i, n - i, &cp);
+        tq_token id = tok_lookup(call->tok, word + i, len, TQ_KINDS_PLAIN);
+        call->syms[count] = (tok_sym){.start = (uint32_t)i, .len = (uint32_t)len, .id = id};
         i += len;
     }
     return count;
@@ -180,7 +238,7 @@ static toque_status encode_word(void *arg, const char *word, size_t n, toque_err
         if (stands) return emit_symbol(p, word, &one) ? TOQUE_OK : TQ_NOMEM(err);
     }
     if (!tok_syms_reserve(call, n)) return TQ_NOMEM(err);
-    size_t count = first_symbols(call, word, n);
+    size_t count = tok->storage == TQ_TOK_BYTES ? byte_symbols(call, word, n) : char_symbols(call, word, n);
     TQ_TRY(tok_merge(call, word, &count, pair_by_ids, err));
     if (whole != TQ_NO_TOKEN)
         atomic_store_explicit(&bpe->memory[whole], count == 1 && call->syms[0].id == whole ? MERGES : DIFFERS,

@@ -35,7 +35,7 @@ bool tok_emit_bytes(tok_call *call, const char *bytes, size_t from, size_t to, c
     const tq_tokenizer *tok = call->tok;
     for (size_t i = from; i < to; i++) {
         tq_token id = tok->byte_ids[(uint8_t)bytes[i]];
-        if (id == TQ_NO_TOKEN) id = tok->unk;
+        if (id == TQ_NO_TOKEN && tok->storage == TQ_TOK_ESCAPED) id = tok->unk;
         if (id == TQ_NO_TOKEN) continue;
         if (!tok_emit(call, id, at ? at[i] : i, at ? at[i + 1] : i + 1)) return false;
     }

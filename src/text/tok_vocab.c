@@ -22,7 +22,11 @@ bool tok_bytes_decode(const char *s, size_t n, char *out, size_t *out_len) {
     size_t len = 0;
     for (size_t i = 0; i < n;) {
         uint32_t cp = (uint8_t)s[i];
-        i += cp < 0x80 ? 1 : tq_utf8_next(s + i, n - i, &cp);
+        if (cp > 0x20 && cp < 0x7F) {
+            out[len++] = s[i++];
+            continue;
+        }
+        i += tq_utf8_next(s + i, n - i, &cp);
         int byte = alphabet_byte(cp);
         if (byte < 0) return false;
         out[len++] = (char)byte;
@@ -58,14 +62,14 @@ tq_token tok_lookup_hashed(const tq_tokenizer *tok, const char *s, size_t n, uin
     }
 }
 
-static uint64_t hash(const tq_tokenizer *tok, const char *s, size_t n) {
+uint64_t tok_hash(const tq_tokenizer *tok, const char *s, size_t n) {
     uint64_t h = tok_hash_start(tok);
     for (size_t i = 0; i < n; i++) h = tok_hash_byte(h, s[i]);
     return h;
 }
 
 tq_token tok_lookup(const tq_tokenizer *tok, const char *s, size_t n, unsigned kinds) {
-    return tok_lookup_hashed(tok, s, n, hash(tok, s, n), kinds);
+    return tok_lookup_hashed(tok, s, n, tok_hash(tok, s, n), kinds);
 }
 
 toque_status tok_array(const tq_gguf *gguf, const char *key, bool strings, uint64_t count, const tq_gguf_value **out,
@@ -144,7 +148,7 @@ static toque_status read_scores(tq_tokenizer *tok, const tq_gguf *gguf, toque_er
 static void insert(tq_tokenizer *tok, tq_token id) {
     const tok_word *w = &tok->words[id];
     if (!w->raw_len) return; /* an empty token has an id but no text ever becomes it */
-    uint64_t h = tok_hash_end(hash(tok, w->raw, w->raw_len));
+    uint64_t h = tok_hash_end(tok_hash(tok, w->raw, w->raw_len));
     size_t i = h & tok->mask;
     while (tok->slots[i].id != TQ_NO_TOKEN) i = (i + 1) & tok->mask;
     tok->slots[i] = (tok_slot){.tag = (uint32_t)(h >> 32), .id = id};
@@ -230,7 +234,7 @@ static tq_token find_text(const tq_tokenizer *tok, const char *s) {
 static void mark_ends(tq_tokenizer *tok) {
     for (tq_token id = 0; id < tok->n; id++) {
         const tok_word *w = &tok->words[id];
-        if (!w->text_len || !strchr("<_[", w->text[0])) continue;
+        if (!w->text_len || (w->text[0] != '<' && w->text[0] != '_' && w->text[0] != '[')) continue;
         for (size_t i = 0; i < sizeof end_texts / sizeof *end_texts; i++) {
             if (w->text_len != strlen(end_texts[i]) || memcmp(w->text, end_texts[i], w->text_len) != 0) continue;
             tok->ends[id] = true;

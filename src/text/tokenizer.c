@@ -2,6 +2,7 @@
  * file says about them. The kinds' own work is in tok_bpe.c, tok_spm.c, tok_unigram.c and tok_wordpiece.c. */
 #include "text/tokenizer.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "text/tok.h"

@@ -75,7 +75,7 @@ bool tq_unicode_is_space(uint32_t cp) {
 bool tq_unicode_is_control(uint32_t cp) {
     utf8proc_category_t c = utf8proc_category((utf8proc_int32_t)cp);
     return c == UTF8PROC_CATEGORY_CC || c == UTF8PROC_CATEGORY_CF || c == UTF8PROC_CATEGORY_CO ||
-           c == UTF8PROC_CATEGORY_CS || c == UTF8PROC_CATEGORY_CN;
+           c == UTF8PROC_CATEGORY_CS;
 }
 
 bool tq_unicode_is_punctuation(uint32_t cp) {

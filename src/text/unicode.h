@@ -20,7 +20,7 @@ size_t tq_utf8_put(uint32_t cp, char out[4]);
 size_t tq_utf8_valid_prefix(const char *s, size_t n);
 
 bool tq_unicode_is_space(uint32_t cp);       /* the property White_Space */
-bool tq_unicode_is_control(uint32_t cp);     /* general category Cc, Cf, Co or Cs, or unassigned */
+bool tq_unicode_is_control(uint32_t cp);     /* general category Cc, Cf, Co or Cs */
 bool tq_unicode_is_punctuation(uint32_t cp); /* general category P* */
 bool tq_unicode_is_mark(uint32_t cp);        /* general category Mn */
 uint32_t tq_unicode_lower(uint32_t cp);      /* simple lower case */

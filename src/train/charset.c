@@ -8,29 +8,7 @@
 #include <strings.h>
 #include <uchardet.h>
 
-/* The length of the sequence at s (0: invalid). Table 3-7 of the Unicode Standard. */
-static size_t sequence(const unsigned char *s, size_t n) {
-    unsigned c = s[0];
-    if (c < 0x80) return 1;
-    size_t len = c < 0xc2 ? 0 : c < 0xe0 ? 2 : c < 0xf0 ? 3 : c < 0xf5 ? 4 : 0;
-    if (!len || n < len) return 0;
-    unsigned low = c == 0xe0 ? 0xa0 : c == 0xf0 ? 0x90 : 0x80, high = c == 0xed ? 0x9f : c == 0xf4 ? 0x8f : 0xbf;
-    if (s[1] < low || s[1] > high) return 0;
-    for (size_t i = 2; i < len; i++)
-        if ((s[i] & 0xc0) != 0x80) return 0;
-    return len;
-}
-
-size_t tq_utf8_prefix(const char *s, size_t n) {
-    const unsigned char *p = (const unsigned char *)s;
-    size_t i = 0;
-    while (i < n) {
-        size_t len = sequence(p + i, n - i);
-        if (!len) break;
-        i += len;
-    }
-    return i;
-}
+#include "text/unicode.h"
 
 size_t tq_line_of(const char *data, size_t at) {
     size_t line = 1;
@@ -41,13 +19,13 @@ size_t tq_line_of(const char *data, size_t at) {
 /* True when the text is UTF-8 with some broken bytes rather than something else: in other encodings, byte pairs that
  * happen to be valid sequences are rare. Guessing would then garble the many good characters. */
 static bool mostly_utf8(const char *data, size_t n) {
-    const unsigned char *p = (const unsigned char *)data;
-    size_t good = 0, bad = 0;
-    for (size_t i = 0; i < n;) {
-        size_t len = sequence(p + i, n - i);
-        good += len > 1;
-        bad += len == 0;
-        i += len ? len : 1;
+    size_t good = 0, bad = 0, len;
+    uint32_t cp;
+    for (size_t i = 0; i < n; i += len) {
+        len = tq_utf8_next(data + i, n - i, &cp);
+        bool valid = cp != TQ_UTF8_BAD && cp != TQ_UTF8_CUT;
+        good += valid && len > 1;
+        bad += !valid;
     }
     return good > bad;
 }
@@ -137,7 +115,7 @@ toque_status tq_decode(tq_decoded *out, tq_mem *mem, const char *data, size_t n,
     if (mark) {
         TQ_TRY(convert(out, mem, mark, data, n, err));
     } else {
-        size_t good = tq_utf8_prefix(data, n);
+        size_t good = tq_utf8_valid_prefix(data, n);
         out->data = data;
         out->len = n;
         if (good < n) {

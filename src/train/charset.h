@@ -17,8 +17,6 @@ typedef struct tq_decoded {
 toque_status tq_decode(tq_decoded *out, tq_mem *mem, const char *data, size_t n, bool guess, toque_error *err) TQ_MUST;
 void tq_decoded_clear(tq_decoded *d, tq_mem *mem);
 
-/* Bytes of the longest valid UTF-8 prefix (n: all of it); strict: no overlong forms, no surrogates. */
-size_t tq_utf8_prefix(const char *s, size_t n);
 /* The number of the line that byte `at` stands in, from 1. */
 size_t tq_line_of(const char *data, size_t at);
 

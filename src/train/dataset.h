@@ -43,6 +43,9 @@ typedef struct tq_dataset {
     int longest;           /* tokens of the longest row seen, dropped ones included */
     size_t n_split;        /* rows that became one example per assistant turn (rewriting templates) */
     size_t n_tokens, n_targets; /* of the examples that stay */
+    size_t n_unclosed;     /* examples with a learned turn that no end-of-turn token ends */
+    const char **labels;   /* [n_labels] by number, in order of first appearance */
+    size_t n_labels, cap_labels;
     char hash[65];         /* SHA-256 over the files' bytes */
     tq_buf notes;          /* what was recognized, one line each: "train.csv: CSV, ';', windows-1252, 2000 rows" */
 } tq_dataset;
@@ -51,8 +54,10 @@ typedef struct tq_dataset {
  * is left (all too long: says so with the numbers). */
 toque_status tq_dataset_load(tq_dataset *set, tq_model *model, const tq_data_options *o, toque_error *err) TQ_MUST;
 void tq_dataset_clear(tq_dataset *set);
+/* What was recognized and counted, for people: one line each, warnings last. */
+bool tq_dataset_describe(const tq_dataset *set, tq_buf *out);
 /* Moves a share (at most `most`) of the examples of set to held_out, stratified by label where there are labels, chosen
- * by seed; both keep their order. held_out shares set's arena: clear it first. */
+ * by seed; both keep their order, and examples of one row stay together. held_out shares set's arena: clear it first. */
 toque_status tq_dataset_split(tq_dataset *set, tq_dataset *held_out, double share, size_t most, uint64_t seed,
                               toque_error *err) TQ_MUST;
 

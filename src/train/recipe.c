@@ -201,6 +201,7 @@ toque_status tq_recipe_resolve_adapter(tq_recipe *r, const tq_option_set *given,
     r->rslora = a->rslora;
     tq_free(mem, r->targets_text);
     r->targets_text = theirs;
+    r->targets = (tq_option_list){.items = (const char **)&r->targets_text, .len = 1, .cap = 1}; /* for recipe.yaml */
     tq_buf_printf(notes, "rank %d, alpha %g, dropout %g, targets %s: those of init_adapter %s\n", a->rank, (double)a->alpha,
                   (double)a->dropout, theirs, a->name);
     return TOQUE_OK;
@@ -236,6 +237,7 @@ toque_status tq_recipe_resolve_rows(tq_recipe *r, const tq_option_set *given, si
 void tq_recipe_clear(tq_recipe *r, tq_mem *mem) {
     tq_free(mem, r->targets_text);
     r->targets_text = NULL;
+    if (r->targets.items == (const char **)&r->targets_text) r->targets = (tq_option_list){0};
 }
 
 static json_t *json_of(const tq_option *o, const void *value) {

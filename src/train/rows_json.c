@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "text/unicode.h"
 #include "train/rows_impl.h"
 
 /* The forms in order of preference: a row with messages and a prompt (as published sets have) is a messages row. */
@@ -45,7 +46,7 @@ static size_t list_one(char *out, size_t at, size_t n, const char *name) {
         memcpy(out + at, ", ", 2);
         at += 2;
     }
-    size_t len = strnlen(name, 40), whole = tq_utf8_prefix(name, len);
+    size_t len = strnlen(name, 40), whole = tq_utf8_valid_prefix(name, len);
     for (size_t i = 0; i < whole && at + 1 < n; i++) out[at++] = (unsigned char)name[i] < 32 ? '?' : name[i];
     return at;
 }
@@ -58,7 +59,7 @@ const char *tq_rows_list(const json_t *names, char *out, size_t n) {
         json_array_foreach(names, i, value) at = list_one(out, at, n, json_string_value(value));
     else
         json_object_foreach((json_t *)(uintptr_t)names, key, value) at = list_one(out, at, n, key);
-    out[tq_utf8_prefix(out, at)] = 0;
+    out[tq_utf8_valid_prefix(out, at)] = 0;
     return at ? out : "nothing";
 }
 
@@ -305,7 +306,7 @@ static toque_status syntax(const json_error_t *e, uint32_t line, toque_error *er
     char text[JSON_ERROR_TEXT_LENGTH];
     size_t n = 0;
     for (; e->text[n] && n + 1 < sizeof text; n++) text[n] = (unsigned char)e->text[n] < 32 ? '?' : e->text[n];
-    text[tq_utf8_prefix(text, n)] = 0;
+    text[tq_utf8_valid_prefix(text, n)] = 0;
     return TQ_FAIL(err, EFORMAT, "line %u, column %d: not valid JSON: %s", line + (e->line > 0 ? (uint32_t)e->line - 1 : 0),
                    e->column, text);
 }

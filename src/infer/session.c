@@ -1,0 +1,160 @@
+/* Sessions: which part of a sequence the cache already holds, and running the rest. See session.h. */
+#include "infer/session.h"
+
+#include <string.h>
+
+struct tq_session {
+    tq_model *model;
+    tq_machine *machine;
+    tq_kv *kv;
+    tq_token *tokens;  /* [context]; the first kv->length have entries in the cache */
+    uint8_t *decoded;  /* [context] 1: decode made this entry */
+    tq_hat *worn;      /* a copy of the hats that made the entries */
+    int n_worn, cap_worn;
+    tq_hats hats;      /* over worn: segments compare by address */
+    float *logits;     /* [V] */
+    int max_rows, reused;
+};
+
+toque_status tq_session_new(tq_session **result, tq_model *model, int context, int max_rank, toque_error *err) {
+    *result = NULL;
+    if (context == 0) context = model->config.context;
+    tq_mem *mem = &model->ctx->mem;
+    tq_session *s = TQ_NEW(mem, tq_session);
+    if (!s) return TQ_NOMEM(err);
+    s->model = model;
+    toque_status status;
+    TQ_GO(tq_kv_new(&s->kv, model, context, err));
+    s->max_rows = context < TQ_PREFILL_ROWS ? context : TQ_PREFILL_ROWS;
+    tq_plan plan = {.max_rows = s->max_rows, .max_rank = max_rank};
+    TQ_GO(tq_machine_new(&s->machine, model, &plan, err));
+    s->tokens = tq_alloc(mem, (size_t)context, sizeof *s->tokens);
+    s->decoded = tq_alloc(mem, (size_t)context, 1);
+    s->logits = tq_alloc(mem, (size_t)model->config.V, sizeof *s->logits);
+    if (!s->tokens || !s->decoded || !s->logits) status = TQ_NOMEM(err);
+done:
+    if (status != TOQUE_OK) {
+        tq_session_free(s);
+        return status;
+    }
+    *result = s;
+    return TOQUE_OK;
+}
+
+void tq_session_free(tq_session *s) {
+    if (!s) return;
+    tq_model *model = s->model;
+    tq_mem *mem = &model->ctx->mem;
+    tq_machine_free(s->machine);
+    tq_kv_free(model, s->kv);
+    tq_free(mem, s->tokens);
+    tq_free(mem, s->decoded);
+    tq_free(mem, s->worn);
+    tq_free(mem, s->logits);
+    tq_free(mem, s);
+}
+
+int tq_session_context(const tq_session *s) {
+    return s->kv->capacity;
+}
+
+int tq_session_length(const tq_session *s) {
+    return s->kv->length;
+}
+
+const tq_token *tq_session_tokens(const tq_session *s) {
+    return s->tokens;
+}
+
+int tq_session_reused(const tq_session *s) {
+    return s->reused;
+}
+
+tq_model *tq_session_model(const tq_session *s) {
+    return s->model;
+}
+
+const float *tq_session_logits(const tq_session *s) {
+    return s->logits;
+}
+
+void tq_session_reset(tq_session *s) {
+    s->kv->length = 0;
+    s->n_worn = 0;
+    s->hats = (tq_hats){0};
+}
+
+static bool same_hats(const tq_session *s, const tq_hats *hats) {
+    int n = hats ? hats->n : 0;
+    if (n != s->n_worn) return false;
+    for (int i = 0; i < n; i++)
+        if (hats->items[i].adapter != s->worn[i].adapter || hats->items[i].scale != s->worn[i].scale) return false;
+    return true;
+}
+
+/* Takes other hats, which makes every entry worthless. */
+static toque_status wear(tq_session *s, const tq_hats *hats, toque_error *err) {
+    if (same_hats(s, hats)) return TOQUE_OK;
+    tq_session_reset(s);
+    int n = hats ? hats->n : 0;
+    if (n > s->cap_worn) {
+        tq_hat *worn = tq_realloc(&s->model->ctx->mem, s->worn, (size_t)n, sizeof *worn);
+        if (!worn) return TQ_NOMEM(err);
+        s->worn = worn;
+        s->cap_worn = n;
+    }
+    if (n > 0) memcpy(s->worn, hats->items, (size_t)n * sizeof *s->worn);
+    s->n_worn = n;
+    s->hats = (tq_hats){.items = s->worn, .n = n};
+    return TOQUE_OK;
+}
+
+/* Runs tokens [length, length + n) of s->tokens; logits of the last when wanted. */
+static toque_status run(tq_session *s, tq_pass_kind kind, int n, bool want_logits, toque_error *err) {
+    int at = s->kv->length;
+    tq_segment segment = {.n = n, .pos = at, .kv = s->kv, .hats = s->n_worn ? &s->hats : NULL};
+    tq_pass pass = {.kind = kind, .tokens = s->tokens + at, .T = n, .segments = &segment, .n_segments = 1};
+    TQ_TRY(tq_machine_forward(s->machine, &pass, err));
+    memset(s->decoded + at, kind == TQ_PASS_DECODE, (size_t)n);
+    int last = n - 1;
+    if (want_logits) tq_machine_logits(s->machine, &last, 1, s->logits);
+    return TOQUE_OK;
+}
+
+/* How many entries of the cache are those of tokens [n]. The last token always runs: its logits are wanted. */
+static int reusable(const tq_session *s, const tq_token *tokens, int n, bool prefill_only) {
+    int most = s->kv->length < n - 1 ? s->kv->length : n - 1, i = 0;
+    while (i < most && s->tokens[i] == tokens[i] && !(prefill_only && s->decoded[i])) i++;
+    return i;
+}
+
+toque_status tq_session_sync(tq_session *s, const tq_token *tokens, int n, const tq_hats *hats, bool prefill_only,
+                             toque_error *err) {
+    if (n < 1) return TQ_FAIL(err, EINVAL, "the prompt has no tokens; give it some text");
+    if (n > s->kv->capacity)
+        return TQ_FAIL(err, ELIMIT, "the prompt has %d tokens and the context holds %d; shorten it or take a "
+                       "larger context (the model allows %d)", n, s->kv->capacity, s->model->config.context);
+    for (int i = 0; i < n; i++)
+        if (tokens[i] < 0 || tokens[i] >= s->model->config.V)
+            return TQ_FAIL(err, EINVAL, "token %d of the prompt is %d; this model's tokens are 0 to %d", i, tokens[i],
+                           s->model->config.V - 1);
+    TQ_TRY(wear(s, hats, err));
+    s->reused = s->kv->length = reusable(s, tokens, n, prefill_only);
+    memmove(s->tokens + s->reused, tokens + s->reused, (size_t)(n - s->reused) * sizeof *tokens);
+    while (s->kv->length < n) {
+        if (atomic_load(&s->model->ctx->canceled)) return TQ_FAIL(err, ECANCELED, "canceled while reading the prompt");
+        int rows = n - s->kv->length < s->max_rows ? n - s->kv->length : s->max_rows;
+        TQ_TRY(run(s, TQ_PASS_PREFILL, rows, s->kv->length + rows == n, err));
+    }
+    return TOQUE_OK;
+}
+
+toque_status tq_session_decode(tq_session *s, tq_token token, toque_error *err) {
+    if (s->kv->length == s->kv->capacity)
+        return TQ_FAIL(err, ELIMIT, "the context of %d tokens is full; take a larger one (the model allows %d) or start "
+                       "anew", s->kv->capacity, s->model->config.context);
+    if (token < 0 || token >= s->model->config.V)
+        return TQ_FAIL(err, EINVAL, "token %d is not one of this model's (0 to %d)", token, s->model->config.V - 1);
+    s->tokens[s->kv->length] = token;
+    return run(s, TQ_PASS_DECODE, 1, true, err);
+}

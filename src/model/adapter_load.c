@@ -1,0 +1,205 @@
+/* Reading an adapter: a PEFT folder (adapter_config.json + adapter_model.safetensors) or a GGUF adapter. Every setting
+ * and every tensor of the files is either used or refused: nothing is worn half. */
+#include "files/safetensors.h"
+#include "model/peft.h"
+
+#include <jansson.h>
+#include <stdio.h>
+#include <string.h>
+
+/* --- adapter_config.json --------------------------------------------------------------------------------- */
+/* Settings of PEFT that change what an adapter computes; anything but these values cannot be worn here. */
+static toque_status refuse_others(const json_t *o, const char *path, toque_error *err) {
+    static const char *const off[] = {"use_dora", "fan_in_fan_out", "use_qalora", "lora_bias", "layers_to_transform",
+                                      "layer_replication", "modules_to_save", "rank_pattern", "alpha_pattern",
+                                      "exclude_modules", "trainable_token_indices", "target_parameters", "alora_invocation_tokens"};
+    for (size_t i = 0; i < sizeof off / sizeof off[0]; i++) {
+        const json_t *v = json_object_get(o, off[i]);
+        bool empty = !v || json_is_null(v) || json_is_false(v) || (json_is_object(v) && json_object_size(v) == 0) ||
+                     (json_is_array(v) && json_array_size(v) == 0);
+        if (!empty) return TQ_FAIL(err, EUNSUPPORTED, "%s: '%s' is set, which is not supported", path, off[i]);
+    }
+    const char *bias = json_string_value(json_object_get(o, "bias"));
+    if (bias && strcmp(bias, "none") != 0) return TQ_FAIL(err, EUNSUPPORTED, "%s: bias '%s' is not supported", path, bias);
+    return TOQUE_OK;
+}
+
+static toque_status read_targets(tq_adapter *a, const json_t *v, const char *path, toque_error *err) {
+    if (json_is_string(v)) {
+        toque_status status = tq_adapter_targets(json_string_value(v), &a->targets, err);
+        return status == TOQUE_OK ? status : tq_error_prefix(err, status, "%s", path);
+    }
+    if (!json_is_array(v)) return TQ_FAIL(err, EFORMAT, "%s: target_modules must be a list of names", path);
+    for (size_t i = 0; i < json_array_size(v); i++) {
+        const char *name = json_string_value(json_array_get(v, i));
+        if (!name) return TQ_FAIL(err, EFORMAT, "%s: target_modules must be a list of names", path);
+        toque_status status = tq_adapter_targets(name, &a->targets, err);
+        if (status != TOQUE_OK) return tq_error_prefix(err, status, "%s", path);
+    }
+    return TOQUE_OK;
+}
+
+static toque_status read_config(tq_adapter *a, const char *path, toque_error *err) {
+    tq_mem *mem = &a->model->ctx->mem;
+    char *text;
+    size_t n;
+    TQ_TRY(tq_read_file(&text, &n, mem, path, 1 << 20, err));
+    json_error_t je;
+    json_t *o = json_loadb(text, n, 0, &je);
+    tq_free(mem, text);
+    if (!json_is_object(o)) {
+        json_decref(o);
+        return TQ_FAIL(err, EFORMAT, "%s: line %d: %s", path, je.line, o ? "expected an object" : je.text);
+    }
+    const char *type = json_string_value(json_object_get(o, "peft_type"));
+    const json_t *r = json_object_get(o, "r"), *alpha = json_object_get(o, "lora_alpha");
+    toque_status status = TOQUE_OK;
+    a->kind = type ? tq_peft_find(type) : NULL;
+    if (!a->kind)
+        status = TQ_FAIL(err, EUNSUPPORTED, "%s: peft_type '%s' is not supported", path, type ? type : "(none)");
+    else if (!json_is_integer(r) || json_integer_value(r) < 1 || json_integer_value(r) > 1 << 16 || !json_is_number(alpha))
+        status = TQ_FAIL(err, EFORMAT, "%s: r and lora_alpha must be numbers, r from 1 to 65536", path);
+    if (status == TOQUE_OK) status = refuse_others(o, path, err);
+    if (status == TOQUE_OK) {
+        a->rank = (int)json_integer_value(r);
+        a->alpha = (float)json_number_value(alpha);
+        a->dropout = (float)json_number_value(json_object_get(o, "lora_dropout"));
+        a->rslora = json_is_true(json_object_get(o, "use_rslora"));
+        status = read_targets(a, json_object_get(o, "target_modules"), path, err);
+    }
+    json_decref(o);
+    return status;
+}
+
+/* --- values ---------------------------------------------------------------------------------------------- */
+static toque_status copy_tensor(tq_adapter *a, const tq_range *r, const tq_tensor *t, const char *path, toque_error *err) {
+    const tq_kernels *k = a->model->ctx->k;
+    if (t->type >= TQ_TYPE_END || !k->dequant_row[t->type])
+        return TQ_FAIL(err, EUNSUPPORTED, "%s: tensor %s is not F32, F16 or BF16", path, t->name);
+    if (t->rows != r->rows || t->cols != r->cols)
+        return TQ_FAIL(err, EFORMAT, "%s: tensor %s is %lld x %lld, but this model and rank want %d x %d: the adapter was made "
+                       "for another model", path, t->name, (long long)t->rows, (long long)t->cols, r->rows, r->cols);
+    k->dequant_row[t->type](a->values + r->start, t->data, t->rows * t->cols);
+    if (!(k->sum_squares(a->values + r->start, t->rows * t->cols) <= 3e38f))
+        return TQ_FAIL(err, ENONFINITE, "%s: tensor %s holds values that are not finite", path, t->name);
+    return TOQUE_OK;
+}
+
+static toque_status read_values(tq_adapter *a, const char *path, toque_error *err) {
+    tq_safetensors *st;
+    TQ_TRY(tq_safetensors_open(&st, &a->model->ctx->mem, path, err));
+    toque_status status = TOQUE_OK;
+    for (size_t i = 0; status == TOQUE_OK && i < a->n_ranges; i++) {
+        const tq_tensor *t = tq_safetensors_find(st, a->ranges[i].name);
+        status = t ? copy_tensor(a, &a->ranges[i], t, path, err)
+                   : TQ_FAIL(err, EFORMAT, "%s: tensor %s is missing: the adapter was made for another model or other targets",
+                             path, a->ranges[i].name);
+    }
+    if (status == TOQUE_OK && tq_safetensors_count(st) != a->n_ranges)
+        status = TQ_FAIL(err, EUNSUPPORTED, "%s holds %zu tensors, but its targets account for %zu: the others cannot be worn",
+                         path, tq_safetensors_count(st), a->n_ranges);
+    const char *hash = tq_safetensors_metadata(st, "toque.base_hash");
+    if (hash) snprintf(a->base_hash, sizeof a->base_hash, "%s", hash);
+    tq_safetensors_close(st);
+    return status;
+}
+
+static toque_status load_folder(tq_adapter *a, const char *dir, toque_error *err) {
+    tq_mem *mem = &a->model->ctx->mem;
+    char *config = tq_path_join(mem, dir, "adapter_config.json");
+    char *tensors = tq_path_join(mem, dir, "adapter_model.safetensors");
+    toque_status status = config && tensors ? TOQUE_OK : TQ_NOMEM(err);
+    if (status == TOQUE_OK && !tq_path_exists(config))
+        status = TQ_FAIL(err, ENOTFOUND, "%s is no adapter: adapter_config.json is not there", dir);
+    if (status == TOQUE_OK) status = read_config(a, config, err);
+    if (status == TOQUE_OK) status = tq_adapter_layout(a, err);
+    if (status == TOQUE_OK) status = read_values(a, tensors, err);
+    tq_free(mem, config);
+    tq_free(mem, tensors);
+    return status;
+}
+
+/* --- GGUF adapters --------------------------------------------------------------------------------------- */
+/* llama.cpp names them <base tensor>.lora_a and .lora_b, A [R, in] and B [out, R]; B's rows of q and k stand in ggml's
+ * order where the base's do. */
+static void unmove_rows(float *b, float *copy, int heads, int D, int R) {
+    memcpy(copy, b, sizeof(float) * (size_t)heads * (size_t)D * (size_t)R);
+    for (int h = 0; h < heads; h++)
+        for (int i = 0; i < D / 2; i++)
+            for (int j = 0; j < 2; j++)
+                memcpy(b + (size_t)(h * D + j * (D / 2) + i) * (size_t)R, copy + (size_t)(h * D + 2 * i + j) * (size_t)R,
+                       sizeof(float) * (size_t)R);
+}
+
+static const tq_tensor *gguf_part(const tq_gguf *g, int layer, int role, const char *part) {
+    char name[128];
+    snprintf(name, sizeof name, "blk.%d.%s.%s", layer, tq_role_gguf((tq_role)role), part);
+    return tq_gguf_find_tensor(g, name);
+}
+
+static toque_status gguf_values(tq_adapter *a, const tq_gguf *g, const char *path, toque_error *err) {
+    const tq_config *c = &a->model->config;
+    tq_mem *mem = &a->model->ctx->mem;
+    for (size_t i = 0; i < a->n_ranges; i++) {
+        const tq_range *r = &a->ranges[i];
+        const tq_tensor *t = gguf_part(g, r->layer, r->role, i % 2 ? "lora_b" : "lora_a");
+        if (!t) return TQ_FAIL(err, EFORMAT, "%s: layer %d has no %s adapter", path, r->layer, tq_role_gguf((tq_role)r->role));
+        TQ_TRY(copy_tensor(a, r, t, path, err));
+        if (i % 2 == 0 || !(c->arch->flags & TQ_ARCH_QK_INTERLEAVED) || (r->role != TQ_ROLE_Q && r->role != TQ_ROLE_K)) continue;
+        float *copy = tq_alloc(mem, (size_t)r->rows * (size_t)r->cols, sizeof(float));
+        if (!copy) return TQ_NOMEM(err);
+        unmove_rows(a->values + r->start, copy, r->role == TQ_ROLE_Q ? c->H : c->G, c->D, a->rank);
+        tq_free(mem, copy);
+    }
+    return TOQUE_OK;
+}
+
+static toque_status load_gguf(tq_adapter *a, const char *path, toque_error *err) {
+    tq_gguf *g;
+    TQ_TRY(tq_gguf_open(&g, &a->model->ctx->mem, path, err));
+    tq_string type = {0};
+    float alpha = 0;
+    toque_status status = tq_gguf_str(g, "adapter.type", &type, err);
+    if (status == TOQUE_OK) status = tq_gguf_f32(g, "adapter.lora.alpha", &alpha, err);
+    if (status == TOQUE_OK && !(type.len == 4 && memcmp(type.data, "lora", 4) == 0))
+        status = TQ_FAIL(err, EFORMAT, "%s is no GGUF adapter: adapter.type is not 'lora'", path);
+    for (int role = 0; status == TOQUE_OK && role < TQ_ROLE_COUNT; role++) {
+        const tq_tensor *t = gguf_part(g, 0, role, "lora_a");
+        if (!t) continue;
+        a->targets |= 1u << role;
+        a->rank = (int)t->rows;
+    }
+    if (status == TOQUE_OK && !a->targets) status = TQ_FAIL(err, EFORMAT, "%s: no layer has an adapter that can be worn", path);
+    if (status == TOQUE_OK) {
+        a->kind = tq_peft_find("lora");
+        a->alpha = alpha > 0 ? alpha : (float)a->rank;
+        status = tq_adapter_layout(a, err);
+    }
+    if (status == TOQUE_OK && tq_gguf_n_tensors(g) != a->n_ranges)
+        status = TQ_FAIL(err, EUNSUPPORTED, "%s holds %zu tensors, but the layers' linear maps account for %zu", path,
+                         tq_gguf_n_tensors(g), a->n_ranges);
+    if (status == TOQUE_OK) status = gguf_values(a, g, path, err);
+    tq_gguf_close(g);
+    return status;
+}
+
+toque_status tq_adapter_load(tq_adapter **result, tq_model *model, const char *path, toque_error *err) {
+    *result = NULL;
+    tq_adapter *a;
+    TQ_TRY(tq_adapter_blank(&a, model, path, err));
+    toque_status status;
+    if (!tq_path_exists(path))
+        status = TQ_FAIL(err, ENOTFOUND, "there is no adapter %s", path);
+    else
+        status = tq_path_is_dir(path) ? load_folder(a, path, err) : load_gguf(a, path, err);
+    if (status != TOQUE_OK) {
+        tq_adapter_free(a);
+        return status;
+    }
+    const char *hash = a->base_hash[0] ? tq_model_hash(model) : "";
+    if (strcmp(a->base_hash, hash) != 0)
+        tq_log(model->ctx, TQ_WARNING, "%s was tuned on a base with hash %.12s; this model is %.12s (the same shapes: it is worn "
+               "all the same)", path, a->base_hash, hash);
+    *result = a;
+    return TOQUE_OK;
+}

@@ -1,0 +1,153 @@
+/* Preparing a training. See tune.h. */
+#include "train/tune.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+static toque_status load_rows(tq_tune *t, tq_dataset *set, const tq_option_list *paths, toque_error *err) {
+    const tq_recipe *r = t->recipe;
+    tq_data_options o = {.paths = paths->items, .n_paths = paths->len, .format = r->format, .prompt_column = r->prompt_column,
+                         .answer_column = r->answer_column, .text_column = r->text_column, .label_column = r->label_column,
+                         .system = r->system, .train_on = (tq_train_on)r->train_on, .max_length = (int)r->max_length};
+    TQ_TRY(tq_dataset_load(set, t->model, &o, err));
+    tq_buf_puts(&t->notes, set->notes.data);
+    return TOQUE_OK;
+}
+
+static toque_status load_data(tq_tune *t, toque_error *err) {
+    tq_recipe *r = t->recipe;
+    TQ_TRY(load_rows(t, &t->data, &r->data, err));
+    if (r->eval_data.len) {
+        t->own_held_out = true;
+        return load_rows(t, &t->held_out, &r->eval_data, err);
+    }
+    if (!(r->eval_split > 0)) return TOQUE_OK;
+    TQ_TRY(tq_dataset_split(&t->data, &t->held_out, r->eval_split, TQ_HELD_OUT_ROWS, (uint64_t)r->seed, err));
+    if (t->data.n) return TOQUE_OK;
+    return TQ_FAIL(err, EINVAL, "eval_split %g leaves no row to train on: lower it", r->eval_split);
+}
+
+static toque_status make_adapter(tq_tune *t, const tq_option_set *given, toque_error *err) {
+    tq_recipe *r = t->recipe;
+    if (r->init_adapter) {
+        TQ_TRY(tq_adapter_load(&t->adapter, t->model, r->init_adapter, err));
+        return tq_recipe_resolve_adapter(r, given, t->adapter, &t->notes, err);
+    }
+    tq_adapter_options o = {.kind = r->method, .rank = (int)r->rank, .alpha = (float)r->alpha, .dropout = (float)r->dropout,
+                            .rslora = r->rslora, .targets = r->targets_text, .seed = (uint64_t)r->seed};
+    return tq_adapter_new(&t->adapter, t->model, &o, err);
+}
+
+static toque_status make_trainer(tq_tune *t, toque_error *err) {
+    const tq_recipe *r = t->recipe;
+    bool keep_best = r->keep == TQ_KEEP_BEST;
+    int64_t rows = r->batch_size * r->grad_accum;
+    if (rows > INT32_MAX) return TQ_FAIL(err, EINVAL, "a step of %lld rows is too large: lower batch_size", (long long)rows);
+    size_t room;
+    TQ_TRY(tq_memory_plan_make(&t->plan, t->adapter, r->optimizer_row, keep_best, &room, err));
+    TQ_TRY(tq_adapter_train(t->adapter, err));
+    if (keep_best) {
+        t->best = TQ_NEW_ARRAY(&t->ctx->mem, float, t->adapter->n);
+        if (!t->best) return TQ_NOMEM(err);
+    }
+    tq_trainer_options o = {
+        .objective = r->objective_row,
+        .optimizer = r->optimizer_row,
+        .schedule = {.kind = (tq_schedule_kind)r->scheduler, .lr = r->lr, .warmup = tq_schedule_warmup(r->warmup, r->steps),
+                     .total = r->steps},
+        .weight_decay = r->weight_decay,
+        .clip = r->clip,
+        .rows = (int)rows,
+        .packing = r->packing == 0,
+        .shuffle = r->order == 0,
+        .seed = (uint64_t)r->seed,
+        .max_bytes = room,
+    };
+    TQ_TRY(tq_trainer_init(&t->trainer, t->adapter, &t->data, tq_tune_has_held_out(t) ? &t->held_out : NULL, &o, err));
+    t->plan.activations = t->trainer.plan.bytes;
+    t->plan.kept_layers = t->trainer.plan.kept_layers;
+    return TOQUE_OK;
+}
+
+/* What the bytes of a run depend on, for its checkpoints. */
+static toque_status describe_inputs(tq_tune *t, toque_error *err) {
+    json_t *recipe = tq_recipe_json(t->recipe);
+    const char *base = tq_model_hash(t->model);
+    if (!recipe) return TQ_NOMEM(err);
+    t->inputs = json_pack("{s:s, s:s, s:s, s:s, s:o}", "base model", base ? base : "", "data", t->data.hash, "eval_data",
+                          t->own_held_out ? t->held_out.hash : "", "compute",
+                          t->ctx->compute == TQ_COMPUTE_BF16 ? "bf16" : "f32", "recipe", recipe);
+    return t->inputs ? TOQUE_OK : TQ_NOMEM(err);
+}
+
+toque_status tq_tune_open(tq_tune *t, tq_ctx *ctx, tq_recipe *recipe, const tq_option_set *given, toque_error *err) {
+    *t = (tq_tune){.ctx = ctx, .recipe = recipe, .saved = -1, .run = {.lock = -1}, .metrics = {.fd = -1}};
+    t->at = (tq_progress_state){.evaluated = -1, .base_eval = NAN, .best_eval = NAN, .last_eval = NAN};
+    tq_buf_init(&t->notes, &ctx->mem, 1 << 16);
+    toque_status status = TOQUE_OK;
+    TQ_GO(tq_model_open(&t->model, ctx, recipe->model, err));
+    TQ_GO(tq_recipe_resolve_model(recipe, given, t->model, &t->notes, err));
+    TQ_GO(make_adapter(t, given, err)); /* before the data: a wrong name is told at once */
+    TQ_GO(load_data(t, err));
+    TQ_GO(tq_recipe_resolve_rows(recipe, given, t->data.n, t->held_out.n, &t->notes, err));
+    TQ_GO(make_trainer(t, err));
+    TQ_GO(describe_inputs(t, err));
+    TQ_GO(tq_buf_status(&t->notes, "the notes of the recipe", err));
+done:
+    if (status != TOQUE_OK) tq_tune_close(t);
+    return status;
+}
+
+void tq_tune_close(tq_tune *t) {
+    if (!t->ctx) return;
+    tq_mem *mem = &t->ctx->mem;
+    tq_metrics_close(&t->metrics);
+    tq_run_close(&t->run);
+    tq_trainer_clear(&t->trainer);
+    tq_free(mem, t->best);
+    tq_adapter_free(t->adapter);
+    tq_dataset_clear(&t->held_out);
+    tq_dataset_clear(&t->data);
+    tq_recipe_clear(t->recipe, mem);
+    tq_model_close(t->model);
+    tq_buf_clear(&t->notes);
+    json_decref(t->inputs);
+    *t = (tq_tune){0};
+}
+
+bool tq_tune_has_held_out(const tq_tune *t) {
+    return t->held_out.n > 0;
+}
+
+int64_t tq_tune_kept_step(const tq_tune *t) {
+    return t->best && t->at.best_step > 0 ? t->at.best_step : t->at.step;
+}
+
+static int by_value(const void *a, const void *b) {
+    int x = *(const int *)a, y = *(const int *)b;
+    return (x > y) - (x < y);
+}
+
+bool tq_tune_describe_data(const tq_tune *t, tq_buf *out) {
+    const tq_dataset *d = &t->data;
+    int *lengths = TQ_NEW_ARRAY(&t->ctx->mem, int, d->n);
+    if (!lengths) return false;
+    size_t tokens = 0, targets = 0;
+    for (size_t i = 0; i < d->n; i++) {
+        lengths[i] = d->examples[i].n;
+        tokens += (size_t)d->examples[i].n;
+        targets += (size_t)d->examples[i].n_targets;
+    }
+    qsort(lengths, d->n, sizeof *lengths, by_value);
+    tq_buf_printf(out, "data: %zu rows to train on, %zu held out", d->n, t->held_out.n);
+    if (d->n_too_long)
+        tq_buf_printf(out, ", %zu DROPPED: longer than max_length %lld (the longest has %d tokens)", d->n_too_long,
+                      (long long)t->recipe->max_length, d->longest);
+    if (d->n_split) tq_buf_printf(out, ", %zu rows split into one per assistant turn", d->n_split);
+    tq_buf_printf(out, "\ntokens: %zu, of which %zu (%.0f %%) are learned; a row: min %d, 50 %% %d, 90 %% %d, 99 %% %d, max %d\n",
+                  tokens, targets, 100.0 * (double)targets / (double)tokens, lengths[0], lengths[d->n / 2],
+                  lengths[d->n * 9 / 10], lengths[d->n * 99 / 100], lengths[d->n - 1]);
+    tq_free(&t->ctx->mem, lengths);
+    return !out->failed;
+}

@@ -1,0 +1,196 @@
+/* Running a training into its run folder. See tune.h. */
+#include "train/tune.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "runs/card.h"
+
+static double epochs_at(const tq_tune *t, int64_t step) {
+    return (double)step / (double)t->recipe->steps_per_epoch;
+}
+
+/* --- starting ------------------------------------------------------------------------------------ */
+
+static tq_checkpoint checkpoint_of(tq_tune *t) {
+    tq_checkpoint c = {.at = t->at, .inputs = t->inputs, .n = t->adapter->n, .values = t->adapter->values,
+                       .n_states = t->recipe->optimizer_row->n_states};
+    for (int i = 0; i < c.n_states; i++) c.states[i] = t->trainer.states[i];
+    return c;
+}
+
+static toque_status read_checkpoint(tq_tune *t, const char *path, toque_error *err) {
+    tq_checkpoint_file *file = NULL;
+    TQ_TRY(tq_checkpoint_open(&file, &t->ctx->mem, path, err));
+    tq_checkpoint c = checkpoint_of(t);
+    c.best = tq_checkpoint_has_best(file) ? t->best : NULL;
+    toque_status status = tq_checkpoint_compare(tq_checkpoint_inputs(file), t->inputs, t->run.dir, err);
+    if (status == TOQUE_OK) status = tq_checkpoint_read(file, &c, err);
+    tq_checkpoint_close(file);
+    if (status != TOQUE_OK) return status;
+    if (c.at.step > t->recipe->steps || (c.at.best_step > 0 && !c.best != !t->best))
+        return TQ_FAIL(err, EFORMAT, "%s contradicts itself: step %lld of %lld, %s best values", path, (long long)c.at.step,
+                       (long long)t->recipe->steps, c.best ? "with" : "without");
+    t->at = c.at;
+    t->trainer.step = t->saved = t->resumed = c.at.step;
+    return TOQUE_OK;
+}
+
+static toque_status open_metrics(tq_tune *t, toque_error *err) {
+    char *path = tq_run_path(&t->run, TQ_RUN_METRICS);
+    if (!path) return TQ_NOMEM(err);
+    int64_t last;
+    toque_status status = tq_metrics_open(&t->metrics, &t->ctx->mem, path, t->at.step, &last, err);
+    if (status == TOQUE_OK && last < t->at.step)
+        tq_log(t->ctx, TQ_WARNING, "%s ends at step %lld, the checkpoint is of step %lld: the steps between have no line", path,
+               (long long)last, (long long)t->at.step);
+    tq_free(&t->ctx->mem, path);
+    return status;
+}
+
+toque_status tq_tune_start(tq_tune *t, const char *dir, tq_run_mode mode, const tq_buf *recipe_yaml, toque_error *err) {
+    toque_status status = TOQUE_OK;
+    char *state = NULL, *folder = NULL;
+    TQ_GO(tq_run_open(&t->run, &t->ctx->mem, dir, mode, err));
+    state = tq_run_path(&t->run, TQ_RUN_STATE);
+    folder = tq_run_path(&t->run, TQ_RUN_CHECKPOINT);
+    if (!state || !folder) TQ_GO(TQ_NOMEM(err));
+    if (mode == TQ_RUN_RESUME && tq_path_exists(state))
+        TQ_GO(read_checkpoint(t, state, err));
+    else
+        TQ_GO(tq_run_write(&t->run, TQ_RUN_RECIPE, recipe_yaml, err));
+    TQ_GO(tq_make_dirs(&t->ctx->mem, folder, err));
+    TQ_GO(open_metrics(t, err));
+done:
+    tq_free(&t->ctx->mem, state);
+    tq_free(&t->ctx->mem, folder);
+    return status;
+}
+
+/* --- saving -------------------------------------------------------------------------------------- */
+
+static const float *kept_values(const tq_tune *t) {
+    return t->best && t->at.best_step > 0 ? t->best : NULL;
+}
+
+static toque_status save(tq_tune *t, const tq_tune_events *events, toque_error *err) {
+    if (t->saved == t->at.step) return TOQUE_OK;
+    TQ_TRY(tq_metrics_sync(&t->metrics, err));
+    tq_checkpoint c = checkpoint_of(t);
+    c.best = t->at.best_step > 0 ? t->best : NULL;
+    char *path = tq_run_path(&t->run, TQ_RUN_STATE);
+    if (!path) return TQ_NOMEM(err);
+    toque_status status = tq_checkpoint_save(&t->ctx->mem, path, &c, err);
+    tq_free(&t->ctx->mem, path);
+    if (status == TOQUE_OK) status = tq_adapter_save(t->adapter, t->run.dir, kept_values(t), err);
+    if (status != TOQUE_OK) return status;
+    t->saved = t->at.step;
+    if (events->saved) events->saved(events->arg, t->at.step);
+    return TOQUE_OK;
+}
+
+/* A run that cannot go on keeps what was best, without touching the checkpoint. */
+static void save_best_on_failure(tq_tune *t) {
+    toque_error second;
+    const float *best = kept_values(t);
+    if (best && tq_adapter_save(t->adapter, t->run.dir, best, &second) != TOQUE_OK)
+        tq_log(t->ctx, TQ_WARNING, "the best values could not be saved either: %s", second.message);
+}
+
+/* --- the loop ------------------------------------------------------------------------------------ */
+
+static bool evaluation_due(const tq_tune *t) {
+    if (!tq_tune_has_held_out(t) || t->at.evaluated == t->at.step) return false;
+    int64_t every = t->recipe->eval_every, step = t->at.step;
+    return step == 0 || step == t->recipe->steps || (every > 0 && step % every == 0);
+}
+
+static toque_status evaluate(tq_tune *t, const tq_tune_events *events, toque_error *err) {
+    tq_progress_state *at = &t->at;
+    double loss;
+    int64_t targets;
+    if (events->evaluating) events->evaluating(events->arg, at->step);
+    TQ_TRY(tq_trainer_evaluate(&t->trainer, &t->held_out, &loss, &targets, err));
+    TQ_TRY(tq_metrics_put_eval(&t->metrics, at->step, epochs_at(t, at->step), loss, targets, err));
+    at->evaluated = at->step;
+    at->last_eval = loss;
+    bool best = at->step > 0 && (at->best_step == 0 || loss < at->best_eval);
+    if (at->step == 0) at->base_eval = loss;
+    if (best) {
+        at->best_step = at->step;
+        at->best_eval = loss;
+        at->worse = 0;
+        if (t->best) memcpy(t->best, t->adapter->values, t->adapter->n * sizeof(float));
+    } else if (at->step > 0) {
+        at->worse++;
+    }
+    if (t->recipe->patience > 0 && at->worse >= t->recipe->patience) at->stopped = true;
+    if (events->evaluated) events->evaluated(events->arg, at->step, loss, best);
+    return TOQUE_OK;
+}
+
+static toque_status one_step(tq_tune *t, const tq_tune_events *events, toque_error *err) {
+    tq_step_result r;
+    TQ_TRY(tq_trainer_step(&t->trainer, &r, err));
+    t->at.step = t->trainer.step;
+    bool same = !t->recipe->objective_row->reads_logp;
+    tq_metrics_step line = {.step = r.step, .epoch = epochs_at(t, r.step), .loss = r.loss,
+                            .objective = same ? NULL : t->recipe->objective_row->name, .objective_loss = r.objective,
+                            .lr = r.lr, .grad_norm = r.grad_norm, .tokens = r.tokens, .target_tokens = r.targets,
+                            .tokens_per_second = (double)r.tokens / (r.seconds > 1e-9 ? r.seconds : 1e-9)};
+    TQ_TRY(tq_metrics_put_step(&t->metrics, &line, err));
+    if (events->step) events->step(events->arg, &r);
+    return TOQUE_OK;
+}
+
+static toque_status loop(tq_tune *t, const tq_tune_events *events, toque_error *err) {
+    for (;;) {
+        if (evaluation_due(t)) TQ_TRY(evaluate(t, events, err));
+        bool end = t->at.stopped || t->at.step >= t->recipe->steps;
+        int64_t every = t->recipe->save_every;
+        if (end || (every > 0 && t->at.step > 0 && t->at.step % every == 0)) TQ_TRY(save(t, events, err));
+        if (end) return TOQUE_OK;
+        if (atomic_load(&t->ctx->canceled)) return TQ_FAIL(err, ECANCELED, "canceled after step %lld", (long long)t->at.step);
+        TQ_TRY(one_step(t, events, err));
+    }
+}
+
+toque_status tq_tune_run(tq_tune *t, const tq_tune_events *events, toque_error *err) {
+    toque_status status = loop(t, events, err);
+    if (status == TOQUE_ECANCELED) {
+        /* An evaluation or step that was under way left no trace: the checkpoint stands before it. */
+        toque_status saved = save(t, events, err);
+        if (saved != TOQUE_OK) return saved;
+    }
+    if (status == TOQUE_ENONFINITE) save_best_on_failure(t);
+    return status;
+}
+
+/* --- the card ------------------------------------------------------------------------------------- */
+
+toque_status tq_tune_write_card(tq_tune *t, const char *recipe_yaml, toque_error *err) {
+    const tq_recipe *r = t->recipe;
+    tq_metrics_series series;
+    TQ_TRY(tq_metrics_read(&series, &t->ctx->mem, t->metrics.path, err));
+    size_t targets = 0, tokens = 0;
+    for (size_t i = 0; i < t->data.n; i++) {
+        tokens += (size_t)t->data.examples[i].n;
+        targets += (size_t)t->data.examples[i].n_targets;
+    }
+    tq_card card = {.dir = t->run.dir, .model = r->model, .model_hash = tq_model_hash(t->model),
+                    .architecture = t->model->config.arch->name, .data = r->data.items, .n_data = r->data.len,
+                    .data_hash = t->data.hash, .eval_hash = t->own_held_out ? t->held_out.hash : NULL, .rows = t->data.n,
+                    .held_out_rows = t->held_out.n, .dropped_rows = t->data.n_too_long, .tokens = tokens, .targets = targets,
+                    .method = r->method, .objective = r->objective, .trained_values = t->adapter->n, .steps = t->at.step,
+                    .kept_step = tq_tune_kept_step(t), .epochs = epochs_at(t, t->at.step),
+                    .first_loss = series.n_loss ? series.loss[0].value : NAN,
+                    .last_loss = series.n_loss ? series.loss[series.n_loss - 1].value : NAN, .base_eval = t->at.base_eval,
+                    .best_eval = t->at.best_eval, .last_eval = t->at.last_eval, .recipe = recipe_yaml};
+    tq_buf text;
+    tq_buf_init(&text, &t->ctx->mem, 1 << 20);
+    tq_card_write(&card, &text);
+    toque_status status = tq_run_write(&t->run, TQ_RUN_CARD, &text, err);
+    tq_buf_clear(&text);
+    tq_metrics_series_clear(&series);
+    return status;
+}
