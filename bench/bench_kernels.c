@@ -33,8 +33,10 @@ static void rows_job(tq_worker *w, void *arg) {
     int64_t b, e;
     tq_share(w, j->n, 16, &b, &e);
     const char *rows = j->w + (size_t)b * j->row_bytes;
-    if (j->x8) j->k->rows_q8[j->type](j->y + b, rows, j->row_bytes, e - b, j->width, j->x8);
-    else j->k->rows_f32[j->type](j->y + b, rows, j->row_bytes, e - b, j->width, j->x);
+    if (j->x8)
+        j->k->rows_q8[j->type](j->y + b, rows, j->row_bytes, e - b, j->width, j->x8);
+    else
+        j->k->rows_f32[j->type](j->y + b, rows, j->row_bytes, e - b, j->width, j->x);
 }
 
 static void attn_job(tq_worker *w, void *arg) {
@@ -83,31 +85,39 @@ static void bench_gemm(const tq_kernels *k, tq_pool *pool, tq_mem *mem) {
         bool a_trans, b_trans;
         tq_type type;
     } list[] = {
-        {"Y=XW' q,o", 512, 576, 576, 0, 1, TQ_F32},        {"Y=XW' q,o", 512, 576, 576, 0, 1, TQ_Q4_1},
-        {"Y=XW' k,v", 512, 192, 576, 0, 1, TQ_Q4_1},       {"Y=XW' gate", 512, 1536, 576, 0, 1, TQ_Q4_1},
-        {"Y=XW' down", 512, 576, 1536, 0, 1, TQ_Q4_1},     {"Y=XW' gate", 64, 1536, 576, 0, 1, TQ_Q4_1},
-        {"Y=XW' gate", 2048, 1536, 576, 0, 1, TQ_Q8_0},    {"head", 64, 49152, 576, 0, 1, TQ_Q8_0},
-        {"head", 256, 49152, 576, 0, 1, TQ_Q8_0},          {"dX=dYW gate", 512, 576, 1536, 0, 0, TQ_Q4_1},
-        {"dX=dYW down", 512, 1536, 576, 0, 0, TQ_Q4_1},    {"dX=dYW head", 64, 576, 49152, 0, 0, TQ_Q8_0},
-        {"dW=dY'X gate", 1536, 576, 1024, 1, 0, TQ_F32},   {"dW=dY'X down", 576, 1536, 1024, 1, 0, TQ_F32},
-        {"lora XA' r8", 1024, 8, 576, 0, 1, TQ_F32},       {"lora hB' r8", 1024, 576, 8, 0, 1, TQ_F32},
-        {"lora XA' r64", 1024, 64, 576, 0, 1, TQ_F32},     {"lora dA r8", 8, 576, 1024, 1, 0, TQ_F32},
-        {"lora dB r8", 576, 8, 1024, 1, 0, TQ_F32},        {"lora dh r16", 1024, 16, 1536, 0, 0, TQ_F32},
+        {"Y=XW' q,o", 512, 576, 576, 0, 1, TQ_F32},      {"Y=XW' q,o", 512, 576, 576, 0, 1, TQ_Q4_1},
+        {"Y=XW' k,v", 512, 192, 576, 0, 1, TQ_Q4_1},     {"Y=XW' gate", 512, 1536, 576, 0, 1, TQ_Q4_1},
+        {"Y=XW' down", 512, 576, 1536, 0, 1, TQ_Q4_1},   {"Y=XW' gate", 64, 1536, 576, 0, 1, TQ_Q4_1},
+        {"Y=XW' gate", 2048, 1536, 576, 0, 1, TQ_Q8_0},  {"head", 64, 49152, 576, 0, 1, TQ_Q8_0},
+        {"head", 256, 49152, 576, 0, 1, TQ_Q8_0},        {"dX=dYW gate", 512, 576, 1536, 0, 0, TQ_Q4_1},
+        {"dX=dYW down", 512, 1536, 576, 0, 0, TQ_Q4_1},  {"dX=dYW head", 64, 576, 49152, 0, 0, TQ_Q8_0},
+        {"dW=dY'X gate", 1536, 576, 1024, 1, 0, TQ_F32}, {"dW=dY'X down", 576, 1536, 1024, 1, 0, TQ_F32},
+        {"lora XA' r8", 1024, 8, 576, 0, 1, TQ_F32},     {"lora hB' r8", 1024, 576, 8, 0, 1, TQ_F32},
+        {"lora XA' r64", 1024, 64, 576, 0, 1, TQ_F32},   {"lora dA r8", 8, 576, 1024, 1, 0, TQ_F32},
+        {"lora dB r8", 576, 8, 1024, 1, 0, TQ_F32},      {"lora dh r16", 1024, 16, 1536, 0, 0, TQ_F32},
         {"cube", 1024, 1024, 1024, 0, 0, TQ_F32},
     };
     for (size_t i = 0; i < sizeof list / sizeof *list; i++) {
         int64_t m = list[i].m, n = list[i].n, kk = list[i].k, width = list[i].b_trans ? kk : n;
-        job j = {.k = k, .g = {.m = m, .n = n, .k = kk, .a_row = list[i].a_trans ? 1 : kk, .a_col = list[i].a_trans ? m : 1,
-                               .b_type = list[i].type, .b_trans = list[i].b_trans, .c_row = n, .alpha = 1,
-                               .b_stride = tq_type_row_bytes(list[i].type, width)}};
+        job j = {.k = k,
+                 .g = {.m = m,
+                       .n = n,
+                       .k = kk,
+                       .a_row = list[i].a_trans ? 1 : kk,
+                       .a_col = list[i].a_trans ? m : 1,
+                       .b_type = list[i].type,
+                       .b_trans = list[i].b_trans,
+                       .c_row = n,
+                       .alpha = 1,
+                       .b_stride = tq_type_row_bytes(list[i].type, width)}};
         float *a = filled(mem, (size_t)(m * kk) * 4), *c = filled(mem, (size_t)(m * n) * 4);
         void *b = filled(mem, j.g.b_stride * (size_t)(list[i].b_trans ? n : kk));
         j.g.a = a;
         j.g.b = b;
         j.g.c = c;
         double s = best(pool, gemm_job, &j);
-        printf("  %-13s %5lld x %5lld x %5lld %-4s %8.1f GFLOP/s", list[i].name, (long long)m, (long long)n, (long long)kk,
-               tq_type_get(list[i].type)->name, 2e-9 * (double)(m * n * kk) / s);
+        printf("  %-13s %5lld x %5lld x %5lld %-4s %8.1f GFLOP/s", list[i].name, (long long)m, (long long)n,
+               (long long)kk, tq_type_get(list[i].type)->name, 2e-9 * (double)(m * n * kk) / s);
         if (k->has_bf16) {
             j.g.compute = TQ_COMPUTE_BF16;
             s = best(pool, gemm_job, &j);
@@ -121,7 +131,8 @@ static void bench_gemm(const tq_kernels *k, tq_pool *pool, tq_mem *mem) {
 }
 
 static void bench_rows(const tq_kernels *k, tq_pool *pool, tq_mem *mem) {
-    static const tq_type types[] = {TQ_Q4_1, TQ_Q4_0, TQ_Q8_0, TQ_Q4_K, TQ_Q5_K, TQ_Q6_K, TQ_Q5_0, TQ_Q5_1, TQ_F16, TQ_BF16, TQ_F32};
+    static const tq_type types[] = {TQ_Q4_1, TQ_Q4_0, TQ_Q8_0, TQ_Q4_K, TQ_Q5_K, TQ_Q6_K,
+                                    TQ_Q5_0, TQ_Q5_1, TQ_F16,  TQ_BF16, TQ_F32};
     const int64_t width = 1536, n = 65536;
     float *x = filled(mem, (size_t)width * 4), *y = filled(mem, (size_t)n * 4);
     tq_q8 *q = filled(mem, (size_t)width / 32 * sizeof *q);
@@ -149,11 +160,20 @@ static void bench_rows(const tq_kernels *k, tq_pool *pool, tq_mem *mem) {
 static void bench_attn(const tq_kernels *k, tq_pool *pool, tq_mem *mem) {
     enum { N = 1024, H = 9, G = 3, D = 64 };
     size_t q = N * H * D * 4, kv = N * G * D * 4;
-    job j = {.k = k, .a = {.n = N, .heads = H, .kv_heads = G, .head_dim = D, .causal = true, .scale = 0.125f, .q_row = H * D,
-                           .kv_row = G * D, .o_row = H * D}};
+    job j = {.k = k,
+             .a = {.n = N,
+                   .heads = H,
+                   .kv_heads = G,
+                   .head_dim = D,
+                   .causal = true,
+                   .scale = 0.125f,
+                   .q_row = H * D,
+                   .kv_row = G * D,
+                   .o_row = H * D}};
     float *p[9];
     for (int i = 0; i < 9; i++) p[i] = filled(mem, i == 1 || i == 2 || i == 6 || i == 7 ? kv : q);
-    j.a.q = p[0], j.a.k = p[1], j.a.v = p[2], j.a.o = p[3], j.a.lse = p[4], j.d_o = p[5], j.dk = p[6], j.dv = p[7], j.dq = p[8];
+    j.a.q = p[0], j.a.k = p[1], j.a.v = p[2], j.a.o = p[3], j.a.lse = p[4], j.d_o = p[5], j.dk = p[6], j.dv = p[7],
+    j.dq = p[8];
     double flop = 4e-9 * H * D * N * (N + 1) / 2;
     printf("  attention %d causal f32: forward %.1f GFLOP/s", N, flop / best(pool, attn_job, &j));
     j.what = 1;

@@ -5,11 +5,11 @@
 #include "base/io.h"
 #include "cli/chat.h"
 
-typedef struct command {
+typedef struct slash {
     const char *name, *argument, *help;
     bool required; /* the argument */
     toque_status (*run)(tq_chat *c, const char *argument, toque_error *err);
-} command;
+} slash;
 
 static toque_status show_adapters(tq_chat *c, const char *argument, toque_error *err) {
     (void)argument, (void)err;
@@ -77,7 +77,7 @@ static toque_status quit(tq_chat *c, const char *argument, toque_error *err) {
 
 static toque_status help(tq_chat *c, const char *argument, toque_error *err);
 
-static const command commands[] = {
+static const slash commands[] = {
     {"/adapter", "A[:SCALE]", "put on this adapter alone, or none", true, change_adapter},
     {"/adapters", NULL, "list the adapters loaded; * is worn", false, show_adapters},
     {"/system", "TEXT", "set the system message", true, set_system},
@@ -110,7 +110,7 @@ toque_status tq_chat_command(tq_chat *c, const char *line, toque_error *err) {
     size_t n = strcspn(line, " \t");
     const char *argument = line + n + strspn(line + n, " \t");
     for (size_t i = 0; i < N_COMMANDS; i++) {
-        const command *command = &commands[i];
+        const slash *command = &commands[i];
         if (strlen(command->name) != n || strncmp(command->name, line, n) != 0) continue;
         if (command->required && !*argument)
             return TQ_FAIL(err, EINVAL, "%s needs %s", command->name, command->argument);

@@ -115,7 +115,8 @@ toque_status tq_cli_ctx(tq_cli *cli, tq_ctx **ctx, toque_error *err) {
     static const char *const compute[] = {"auto", "f32", "bf16", "int8"};
     *ctx = cli->ctx;
     if (cli->ctx) return TOQUE_OK;
-    uint64_t limit = cli->common.max_memory ? cli->common.max_memory : tq_memory_available("") / 10 * 9;
+    uint64_t available = tq_memory_available(""), limit = cli->common.max_memory;
+    if (!limit) limit = available - available / 10;
     if (limit > SIZE_MAX) limit = SIZE_MAX;
     TQ_TRY(tq_ctx_new(&cli->ctx, (int)cli->common.threads, (size_t)limit, compute[cli->common.compute], err));
     cli->ctx->log = log_line;

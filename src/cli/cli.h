@@ -99,7 +99,7 @@ toque_status tq_cli_need_model(tq_cli *cli, const tq_cli_model *options, toque_e
 toque_status tq_cli_adapter(tq_cli *cli, const char *text, char **path, double *scale, toque_error *err) TQ_MUST;
 
 /* Bytes that this process may still take: MemAvailable, and the limits of its memory cgroups (v1 and v2). root is
- * put before /proc and /sys (tests); "" for the real ones. 0: unknown. */
+ * put before /proc and /sys (tests); "" for the real ones. 0: unknown; never 0 otherwise. */
 uint64_t tq_memory_available(const char *root);
 
 /* --- for the frame itself: help.c, complete.c ---- */

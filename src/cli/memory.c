@@ -87,5 +87,5 @@ uint64_t tq_memory_available(const char *root) {
     uint64_t kib = read_number(path, "MemAvailable"), group = cgroup_left(root);
     uint64_t all = kib == UNKNOWN || kib > UNKNOWN / 1024 ? UNKNOWN : kib * 1024;
     uint64_t least = all < group ? all : group;
-    return least == UNKNOWN ? 0 : least;
+    return least == UNKNOWN ? 0 : least ? least : 1;
 }

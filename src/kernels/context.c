@@ -13,9 +13,10 @@ static toque_status resolve_compute(tq_ctx *ctx, const char *compute, toque_erro
     if (!automatic && !int8 && !bf16 && strcmp(compute, "f32") != 0)
         return TQ_FAIL(err, EINVAL, "compute must be auto, f32, bf16 or int8, not '%.40s'", compute);
     if (bf16 && !ctx->k->has_bf16) {
-        return TQ_FAIL(err, EUNSUPPORTED,
-                       "compute bf16 needs a CPU with AVX512_BF16, and the instruction set in use is '%s'; use auto or f32",
-                       ctx->k->isa);
+        return TQ_FAIL(
+            err, EUNSUPPORTED,
+            "compute bf16 needs a CPU with AVX512_BF16, and the instruction set in use is '%s'; use auto or f32",
+            ctx->k->isa);
     }
     ctx->compute = bf16 || ((automatic || int8) && ctx->k->has_bf16) ? TQ_COMPUTE_BF16 : TQ_COMPUTE_F32;
     ctx->int8 = int8 || (automatic && ctx->k->has_int8);

@@ -13,8 +13,8 @@ struct toque_ctx {
     tq_mem mem;
     tq_pool *pool;
     const tq_kernels *k;
-    tq_compute compute;  /* products of prefill, scoring and training */
-    bool int8;           /* decode may use int8 activations */
+    tq_compute compute;   /* products of prefill, scoring and training */
+    bool int8;            /* decode may use int8 activations */
     atomic_bool canceled; /* set by a signal handler; long work looks at it between steps */
     tq_log_fn *log;
     void *log_arg;

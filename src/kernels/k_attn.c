@@ -11,7 +11,8 @@
 
 enum { QT = 64, KT = 64, MAX_D = 2048 };
 /* Scratch, in floats: four blocks of rows (q, k, v, o), two of scores, a few numbers a row. */
-_Static_assert(((size_t)(2 * QT + 2 * KT) * MAX_D + 2 * QT * KT + 4 * QT) * sizeof(float) <= TQ_SCRATCH_BYTES, "scratch");
+_Static_assert(((size_t)(2 * QT + 2 * KT) * MAX_D + 2 * QT * KT + 4 * QT) * sizeof(float) <= TQ_SCRATCH_BYTES,
+               "scratch");
 
 /* Rows of a head, whole vectors wide: f32, or f16 where each value is used only once. */
 typedef struct rows {
@@ -78,8 +79,8 @@ TQ_INLINE void scores_of(float *out, const float *x, rows y, int n, int64_t dp, 
             const int64_t first = j * y.stride;
             for (int64_t c = 0; c < dp; c += VW) {
                 vf xv = vf_load(x + c);
-                TQ_UNROLL for (int i = 0; i < VW; i++)
-                    acc[i] = vf_fma(xv, load_vec(y.at, first + i * y.stride + c, half), acc[i]);
+                TQ_UNROLL for (int i = 0; i < VW; i++) acc[i] =
+                    vf_fma(xv, load_vec(y.at, first + i * y.stride + c, half), acc[i]);
             }
         } else {
             for (int i = 0; i < VW; i++) {
@@ -92,8 +93,10 @@ TQ_INLINE void scores_of(float *out, const float *x, rows y, int n, int64_t dp, 
     }
 }
 static void scores(float *out, const float *x, rows y, int n, int64_t dp, float scale) {
-    if (y.half) scores_of(out, x, y, n, dp, scale, true);
-    else scores_of(out, x, y, n, dp, scale, false);
+    if (y.half)
+        scores_of(out, x, y, n, dp, scale, true);
+    else
+        scores_of(out, x, y, n, dp, scale, false);
 }
 
 /* The scores that the row does not see, up to KT, become `value`. */
@@ -108,8 +111,10 @@ TQ_INLINE void add_product(int64_t m, tile_kind kind, int64_t k, const float *a,
         int cols = d - j < TILE_V * VW ? d - j : TILE_V * VW;
         tile_in in = {.k = k, .a = a, .as = KT, .b = (const float *)b.at + j, .bs = b.stride};
         tile_out out = {.c = c + j, .cs = cs, .cols = cols, .alpha = 1, .accumulate = true};
-        if (cols > VW) tile_panel(m, TILE_V, kind, &in, &out);
-        else tile_panel(m, 1, kind, &in, &out);
+        if (cols > VW)
+            tile_panel(m, TILE_V, kind, &in, &out);
+        else
+            tile_panel(m, 1, kind, &in, &out);
     }
 }
 static void add_rows(int64_t m, int64_t k, const float *a, rows b, float *c, int64_t cs, int d) {
@@ -125,8 +130,8 @@ TQ_INLINE int64_t add_columns(int nv, int64_t j, int64_t k, const float *p, rows
     TQ_UNROLL for (int v = 0; v < nv; v++) acc[v] = vf_zero();
     for (int64_t u = 0; u < k; u++) {
         const vf pu = vf_set1(p[u]);
-        TQ_UNROLL for (int v = 0; v < nv; v++)
-            acc[v] = vf_fma(pu, load_vec(b.at, u * b.stride + j + v * VW, half), acc[v]);
+        TQ_UNROLL for (int v = 0; v < nv; v++) acc[v] =
+            vf_fma(pu, load_vec(b.at, u * b.stride + j + v * VW, half), acc[v]);
     }
     TQ_UNROLL for (int v = 0; v < nv; v++) vf_store(o + j + v * VW, vf_add(acc[v], vf_load(o + j + v * VW)));
     return j + nv * VW;
@@ -138,8 +143,10 @@ TQ_INLINE void add_row_of(int64_t k, const float *p, rows b, float *o, int64_t d
     while (j < dp) j = add_columns(1, j, k, p, b, o, half);
 }
 static void add_row(int64_t k, const float *p, rows b, float *o, int64_t dp) {
-    if (b.half) add_row_of(k, p, b, o, dp, true);
-    else add_row_of(k, p, b, o, dp, false);
+    if (b.half)
+        add_row_of(k, p, b, o, dp, true);
+    else
+        add_row_of(k, p, b, o, dp, false);
 }
 
 /* The query rows of a tile that see any of the keys [first, last]; seen() grows with the row. */
@@ -201,8 +208,10 @@ static void tile_fwd(tq_worker *w, const tq_attn *a, int h, int64_t t, int n) {
             mask(s + r * KT, seen(a, t + r), u, -INFINITY);
             soften(s + r * KT, &m[r], &l[r], o + r * dp, dp);
         }
-        if (n == 1) add_row(keys, s, v, o, dp);
-        else add_rows(r1 - r0, keys, s + r0 * KT, v, o + r0 * dp, dp, (int)dp);
+        if (n == 1)
+            add_row(keys, s, v, o, dp);
+        else
+            add_rows(r1 - r0, keys, s + r0 * KT, v, o + r0 * dp, dp, (int)dp);
     }
     for (int r = 0; r < n; r++) finish(a, h, t + r, m[r], l[r], o + r * dp);
 }
@@ -266,8 +275,15 @@ void TQ_FN(attn_bwd)(tq_worker *w, const tq_attn *a, int g, const float *d_o, fl
         memset(dv + t * a->kv_row + offset, 0, (size_t)d * sizeof *dv);
     }
     for (int64_t u = 0; u < a->n; u += KT) {
-        back b = {.a = a, .u = u, .keys = (int)(a->n - u < KT ? a->n - u : KT), .qbuf = qbuf, .obuf = obuf, .p = p,
-                  .ds = p + QT * KT, .d_o = d_o, .dk = dk + u * a->kv_row + offset,
+        back b = {.a = a,
+                  .u = u,
+                  .keys = (int)(a->n - u < KT ? a->n - u : KT),
+                  .qbuf = qbuf,
+                  .obuf = obuf,
+                  .p = p,
+                  .ds = p + QT * KT,
+                  .d_o = d_o,
+                  .dk = dk + u * a->kv_row + offset,
                   .dv = dv + u * a->kv_row + offset};
         b.k = load_rows(a->k, TQ_F32, u * a->kv_row + offset, a->kv_row, b.keys, d, kbuf, false);
         b.v = load_rows(a->v, TQ_F32, u * a->kv_row + offset, a->kv_row, b.keys, d, vbuf, false);

@@ -25,8 +25,8 @@ _Static_assert((size_t)SCRATCH_END * sizeof(float) <= TQ_SCRATCH_BYTES, "scratch
 typedef struct part {
     const tq_gemm *g;
     void (*dequant)(float *y, const void *x, int64_t n);
-    bool round;       /* operands are rounded to bf16 */
-    bool pairs;       /* and stored in pairs for the hardware's dot products */
+    bool round; /* operands are rounded to bf16 */
+    bool pairs; /* and stored in pairs for the hardware's dot products */
     float *b, *a, *rows;
 } part;
 
@@ -162,9 +162,9 @@ static void pack_a(const part *s, int64_t i, int64_t mc, int64_t p, int64_t kc) 
 
 /* --- the loops ------------------------------------------------------------------------------------ */
 
-#define PANEL(name, nv, kind)                                                                \
-    static void name(int64_t rows, const tile_in *in, const tile_out *out) {                 \
-        tile_panel(rows, nv, kind, in, out);                                                 \
+#define PANEL(name, nv, kind)                                                                                          \
+    static void name(int64_t rows, const tile_in *in, const tile_out *out) {                                           \
+        tile_panel(rows, nv, kind, in, out);                                                                           \
     }
 PANEL(rows_wide, TILE_V, TILE_ROWS)
 PANEL(rows_narrow, 1, TILE_ROWS)
@@ -183,8 +183,10 @@ static void multiply(const part *s, int64_t rows, bool narrow, bool by_row, cons
     }
 #endif
     (void)s;
-    if (by_row) (narrow ? rows_narrow : rows_wide)(rows, in, out);
-    else (narrow ? cols_narrow : cols_wide)(rows, in, out);
+    if (by_row)
+        (narrow ? rows_narrow : rows_wide)(rows, in, out);
+    else
+        (narrow ? cols_narrow : cols_wide)(rows, in, out);
 }
 
 /* C's rows [i, i + mc) += A's times the packed panels of columns [j, j + nc). */
@@ -194,7 +196,10 @@ static void block(const part *s, int64_t i, int64_t mc, int64_t p, int64_t kc, i
     for (int64_t jp = 0; jp < nc; jp += NR) {
         int cols = (int)(nc - jp < NR ? nc - jp : NR);
         tile_in in = {.k = s->pairs ? (kc + 1) / 2 : kc, .b = s->b + jp * KC, .bs = NR};
-        tile_out out = {.c = g->c + i * g->c_row + j + jp, .cs = g->c_row, .cols = cols, .alpha = g->alpha,
+        tile_out out = {.c = g->c + i * g->c_row + j + jp,
+                        .cs = g->c_row,
+                        .cols = cols,
+                        .alpha = g->alpha,
                         .accumulate = g->accumulate || p > 0};
         bool narrow = cols <= VW;
         if (!packed) {
@@ -231,9 +236,13 @@ static void share(const tq_worker *w, const tq_gemm *g, int64_t grain, int64_t i
 
 void TQ_FN(gemm)(tq_worker *w, const tq_kernels *kernels, const tq_gemm *g) {
     float *scratch = w->scratch;
-    part s = {.g = g, .dequant = kernels->dequant_row[g->b_type], .round = g->compute == TQ_COMPUTE_BF16,
+    part s = {.g = g,
+              .dequant = kernels->dequant_row[g->b_type],
+              .round = g->compute == TQ_COMPUTE_BF16,
               .pairs = g->compute == TQ_COMPUTE_BF16 && SIMD_HAS_BF16,
-              .b = scratch + SCRATCH_B, .a = scratch + SCRATCH_A, .rows = scratch + SCRATCH_ROWS};
+              .b = scratch + SCRATCH_B,
+              .a = scratch + SCRATCH_A,
+              .rows = scratch + SCRATCH_ROWS};
     /* A part of a stored row starts at a whole block. */
     int64_t unit = tq_type_get(g->b_type)->block, grain = !g->b_trans && unit > NR ? unit : NR, i[2], j[2];
     share(w, g, grain, i, j);

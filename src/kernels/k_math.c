@@ -48,8 +48,7 @@ float TQ_FN(rms_norm)(float *y, const float *x, const float *w, float eps, int64
 void TQ_FN(rms_norm_bwd)(float *dx, float *dw, const float *dy, const float *x, const float *w, float r, int64_t n) {
     vf sum = vf_zero();
     int64_t i = 0;
-    for (; i + VW <= n; i += VW)
-        sum = vf_fma(vf_mul(vf_load(w + i), vf_load(dy + i)), vf_load(x + i), sum);
+    for (; i + VW <= n; i += VW) sum = vf_fma(vf_mul(vf_load(w + i), vf_load(dy + i)), vf_load(x + i), sum);
     if (i < n) sum = vf_fma(vf_mul(vf_load_n(w + i, n - i), vf_load_n(dy + i, n - i)), vf_load_n(x + i, n - i), sum);
     const vf vr = vf_set1(r), back = vf_set1(n ? vf_sum(sum) * r * r * r / (float)n : 0);
     for (i = 0; i < n; i += VW) {
@@ -60,13 +59,17 @@ void TQ_FN(rms_norm_bwd)(float *dx, float *dw, const float *dy, const float *x, 
         vf wi = whole ? vf_load(w + i) : vf_load_n(w + i, left);
         vf di = whole ? vf_load(dx + i) : vf_load_n(dx + i, left);
         di = vf_add(di, vf_fnma(back, xi, vf_mul(wi, gi)));
-        if (whole) vf_store(dx + i, di);
-        else vf_store_n(dx + i, di, left);
+        if (whole)
+            vf_store(dx + i, di);
+        else
+            vf_store_n(dx + i, di, left);
         if (!dw) continue;
         vf dwi = whole ? vf_load(dw + i) : vf_load_n(dw + i, left);
         dwi = vf_fma(gi, xi, dwi);
-        if (whole) vf_store(dw + i, dwi);
-        else vf_store_n(dw + i, dwi, left);
+        if (whole)
+            vf_store(dw + i, dwi);
+        else
+            vf_store_n(dw + i, dwi, left);
     }
 }
 

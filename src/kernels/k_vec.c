@@ -71,7 +71,8 @@ void TQ_FN(rope)(float *x, const float *cs, int half, float sign) {
 void TQ_FN(adamw)(float *p, const float *g, float *m, float *v, int64_t n, float clip, float lr, float b1, float b2,
                   float eps, float decay, float c1, float c2) {
     const vf vclip = vf_set1(clip), vb1 = vf_set1(b1), va1 = vf_set1(1 - b1), vb2 = vf_set1(b2), va2 = vf_set1(1 - b2);
-    const vf vc1 = vf_set1(c1), vc2 = vf_set1(c2), veps = vf_set1(eps), vlr = vf_set1(lr), keep = vf_set1(1 - lr * decay);
+    const vf vc1 = vf_set1(c1), vc2 = vf_set1(c2), veps = vf_set1(eps), vlr = vf_set1(lr),
+             keep = vf_set1(1 - lr * decay);
     for (int64_t i = 0; i < n; i += VW) {
         bool whole = i + VW <= n;
         int64_t left = n - i;

@@ -47,10 +47,10 @@ const tq_kernels *tq_kernels_row(int i, bool *usable) {
 #if defined(__x86_64__)
     __builtin_cpu_init();
 #endif
-#define ISA(name, test)           \
-    if (row++ == i) {             \
-        *usable = (test);         \
-        return &tq_table_##name;  \
+#define ISA(name, test)                                                                                                \
+    if (row++ == i) {                                                                                                  \
+        *usable = (test);                                                                                              \
+        return &tq_table_##name;                                                                                       \
     }
 #include "kernels/isa.def"
 #undef ISA
@@ -71,8 +71,8 @@ toque_status tq_kernels_select(const tq_kernels **kernels, const char *cap, toqu
         if (usable) best = k;
         if (!cap || !*cap || strcmp(cap, k->isa) != 0) continue;
         if (!usable) {
-            return TQ_FAIL(err, EINVAL, "instruction set '%s'%s is not there on this CPU; the best one here is '%s'", cap,
-                           from, best->isa);
+            return TQ_FAIL(err, EINVAL, "instruction set '%s'%s is not there on this CPU; the best one here is '%s'",
+                           cap, from, best->isa);
         }
         *kernels = k;
         return TOQUE_OK;

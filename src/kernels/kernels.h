@@ -17,8 +17,17 @@
 
 /* Storage types, with GGUF's numbers. */
 typedef enum tq_type {
-    TQ_F32 = 0, TQ_F16 = 1, TQ_Q4_0 = 2, TQ_Q4_1 = 3, TQ_Q5_0 = 6, TQ_Q5_1 = 7, TQ_Q8_0 = 8,
-    TQ_Q4_K = 12, TQ_Q5_K = 13, TQ_Q6_K = 14, TQ_BF16 = 30,
+    TQ_F32 = 0,
+    TQ_F16 = 1,
+    TQ_Q4_0 = 2,
+    TQ_Q4_1 = 3,
+    TQ_Q5_0 = 6,
+    TQ_Q5_1 = 7,
+    TQ_Q8_0 = 8,
+    TQ_Q4_K = 12,
+    TQ_Q5_K = 13,
+    TQ_Q6_K = 14,
+    TQ_BF16 = 30,
     TQ_TYPE_END = 31
 } tq_type;
 
@@ -60,20 +69,20 @@ typedef struct tq_gemm {
     int64_t c_row;
     float alpha;
     bool accumulate;
-    tq_compute compute; /* F32 or BF16 (both operands rounded to bf16, sums in f32); BF16 on an ISA
-                           without it computes in f32 with operands rounded the same way only if the
-                           caller insists: see tq_kernels.has_bf16 */
+    tq_compute compute; /* BF16: both operands are rounded to bf16, sums stay f32; on an ISA without it the rounded
+                           operands are multiplied in f32, which is slower (see has_bf16). INT8 counts as F32. */
 } tq_gemm;
 
 /* Attention of one segment: n query rows that stand behind n_past older keys (k and v hold n_past + n rows,
- * the past first). Query row t sees keys 0 .. n_past + t (and with a window only the last `window` of these).
+ * the past first). Query row t stands at n_past + t and sees, if causal, the keys 0 .. n_past + t, else all; with a
+ * window only those less than `window` away from it.
  *   q, o: f32, row t head h at q + t*q_row + h*D.
  *   k, v: f32 or f16, key row u kv-head g at k + u*kv_row + g*D (in elements).
  *   lse:  f32 [H][n] log-sum-exp of the scaled scores for backward, or NULL. */
 typedef struct tq_attn {
     int n, n_past;
     int heads, kv_heads, head_dim;
-    int window;    /* 0: none */
+    int window; /* 0: none */
     bool causal;
     float scale;
     const float *q;
@@ -87,9 +96,9 @@ typedef struct tq_attn {
 } tq_attn;
 
 typedef struct tq_kernels {
-    const char *isa;  /* the row in use */
-    bool has_bf16;    /* BF16 products are computed by the hardware here */
-    bool has_int8;    /* int8 dot rows are faster than f32 ones here */
+    const char *isa; /* the row in use */
+    bool has_bf16;   /* BF16 products are computed by the hardware here */
+    bool has_int8;   /* int8 dot rows are faster than f32 ones here */
 
     /* --- rows of f32 -------------------------------------------------------------------------- */
     float (*dot)(const float *x, const float *y, int64_t n);

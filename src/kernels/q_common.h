@@ -33,8 +33,7 @@ TQ_INLINE void put_signed(float *y, b32 q, float lo, float hi) {
 TQ_INLINE void put_unsigned(float *y, b32 q, float d, float m) {
     uint8_t t[32];
     b32_store(t, q);
-    for (int i = 0; i < 32; i += VW)
-        vf_store(y + i, vf_add(vf_mul(vf_set1(d), vf_cvt(vi_load_u8(t + i))), vf_set1(m)));
+    for (int i = 0; i < 32; i += VW) vf_store(y + i, vf_add(vf_mul(vf_set1(d), vf_cvt(vi_load_u8(t + i))), vf_set1(m)));
 }
 
 /* The scale and minimum of sub-block j of Q4_K and Q5_K: eight 6-bit pairs in 12 bytes. */
@@ -77,29 +76,29 @@ TQ_INLINE float lanes_sum(vf acc[LANES]) {
 }
 
 /* rows_f32 of a format: a block at a time is dequantized and multiplied. */
-#define ROWS_F32(name, block, bytes)                                                                                  \
-    void TQ_FN(rows_f32_##name)(float *y, const void *w, size_t row_bytes, int64_t n, int64_t k, const float *x) {    \
-        for (int64_t j = 0; j < n; j++) {                                                                             \
-            const uint8_t *row = (const uint8_t *)w + (size_t)j * row_bytes;                                          \
-            float t[block];                                                                                           \
-            vf acc[LANES];                                                                                            \
-            for (int i = 0; i < LANES; i++) acc[i] = vf_zero();                                                       \
-            for (int64_t i = 0; i < k; i += block, row += bytes) {                                                    \
-                dequant_block(t, row);                                                                                \
-                dot_into(acc, x + i, t, block);                                                                       \
-            }                                                                                                         \
-            y[j] = lanes_sum(acc);                                                                                    \
-        }                                                                                                             \
+#define ROWS_F32(name, block, bytes)                                                                                   \
+    void TQ_FN(rows_f32_##name)(float *y, const void *w, size_t row_bytes, int64_t n, int64_t k, const float *x) {     \
+        for (int64_t j = 0; j < n; j++) {                                                                              \
+            const uint8_t *row = (const uint8_t *)w + (size_t)j * row_bytes;                                           \
+            float t[block];                                                                                            \
+            vf acc[LANES];                                                                                             \
+            for (int i = 0; i < LANES; i++) acc[i] = vf_zero();                                                        \
+            for (int64_t i = 0; i < k; i += block, row += bytes) {                                                     \
+                dequant_block(t, row);                                                                                 \
+                dot_into(acc, x + i, t, block);                                                                        \
+            }                                                                                                          \
+            y[j] = lanes_sum(acc);                                                                                     \
+        }                                                                                                              \
     }
-#define DEQUANT(name, block, bytes)                                                                                   \
-    void TQ_FN(dequant_##name)(float *y, const void *x, int64_t n) {                                                  \
-        const uint8_t *p = x;                                                                                         \
-        for (int64_t i = 0; i < n; i += block, p += bytes) dequant_block(y + i, p);                                   \
+#define DEQUANT(name, block, bytes)                                                                                    \
+    void TQ_FN(dequant_##name)(float *y, const void *x, int64_t n) {                                                   \
+        const uint8_t *p = x;                                                                                          \
+        for (int64_t i = 0; i < n; i += block, p += bytes) dequant_block(y + i, p);                                    \
     }
 /* rows_q8 of a format whose row_q8(row, k, x) is the product of one row. */
-#define ROWS_Q8(name)                                                                                                 \
-    void TQ_FN(rows_q8_##name)(float *y, const void *w, size_t row_bytes, int64_t n, int64_t k, const tq_q8 *x) {     \
-        for (int64_t j = 0; j < n; j++) y[j] = row_q8((const uint8_t *)w + (size_t)j * row_bytes, k, x);              \
+#define ROWS_Q8(name)                                                                                                  \
+    void TQ_FN(rows_q8_##name)(float *y, const void *w, size_t row_bytes, int64_t n, int64_t k, const tq_q8 *x) {      \
+        for (int64_t j = 0; j < n; j++) y[j] = row_q8((const uint8_t *)w + (size_t)j * row_bytes, k, x);               \
     }
 
 /* Product of one row of blocks of 32 whose values are unsigned bytes(block): w = d q + m, or, without a stored minimum
@@ -112,8 +111,8 @@ TQ_INLINE float row_q8_unsigned(const uint8_t *p, int bytes, bool one, float zer
         f8x heads = f8x_heads(p, bytes, one, x);
         f8x_store(h, heads);
         mins = f8x_add(mins, heads);
-        TQ_UNROLL for (int i = 0; i < 4; i++)
-            acc[i] = f8x_fma(h[2 * i], dot_us(bytes_of(p + i * bytes), b32_load(x[i].q)), acc[i]);
+        TQ_UNROLL for (int i = 0; i < 4; i++) acc[i] =
+            f8x_fma(h[2 * i], dot_us(bytes_of(p + i * bytes), b32_load(x[i].q)), acc[i]);
     }
     for (; k > 0; k -= 32, p += bytes, x++) {
         float d = half_at(p);

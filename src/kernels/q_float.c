@@ -60,10 +60,10 @@ TQ_INLINE float dot_row(vf (*load)(const void *), int bytes, const uint8_t *w, i
     return vf_sum(vf_add(vf_add(acc[0], acc[1]), vf_add(acc[2], acc[3])));
 }
 
-#define ROWS(name, bytes)                                                                                             \
-    void TQ_FN(rows_f32_##name)(float *y, const void *w, size_t row_bytes, int64_t n, int64_t k, const float *x) {    \
-        for (int64_t j = 0; j < n; j++)                                                                               \
-            y[j] = dot_row(load_##name, bytes, (const uint8_t *)w + (size_t)j * row_bytes, k, x);                     \
+#define ROWS(name, bytes)                                                                                              \
+    void TQ_FN(rows_f32_##name)(float *y, const void *w, size_t row_bytes, int64_t n, int64_t k, const float *x) {     \
+        for (int64_t j = 0; j < n; j++)                                                                                \
+            y[j] = dot_row(load_##name, bytes, (const uint8_t *)w + (size_t)j * row_bytes, k, x);                      \
     }
 ROWS(f32, 4)
 ROWS(f16, 2)

@@ -30,8 +30,8 @@ void TQ_FN(quant_q4_1)(void *y, const float *x, int64_t n) {
         put_half(p, d);
         put_half(p + 2, lo);
         for (int j = 0; j < 16; j++) {
-            p[4 + j] = (uint8_t)(clamp_down((x[j] - lo) * id + 0.5f, 15) |
-                                 clamp_down((x[j + 16] - lo) * id + 0.5f, 15) << 4);
+            p[4 + j] =
+                (uint8_t)(clamp_down((x[j] - lo) * id + 0.5f, 15) | clamp_down((x[j + 16] - lo) * id + 0.5f, 15) << 4);
         }
     }
 }

@@ -11,7 +11,8 @@ TQ_INLINE void dequant_block(float *y, const uint8_t *p) {
         for (int e = 0; e < 2; e++) {
             int s, m;
             scale_and_min(p + 4, j + e, &s, &m);
-            put_unsigned(y + 32 * (j + e), e ? b32_srl(q, 4) : b32_and(q, b32_set1(15)), d * (float)s, -(dmin * (float)m));
+            put_unsigned(y + 32 * (j + e), e ? b32_srl(q, 4) : b32_and(q, b32_set1(15)), d * (float)s,
+                         -(dmin * (float)m));
         }
     }
 }

@@ -31,8 +31,8 @@ TQ_INLINE float row_q8(const uint8_t *p, int64_t k, const tq_q8 *x) {
         scales_and_mins(p + 4, s, m);
         f8x_store(scale, f8x_mul(f8x_of_u8(s), f8x_mul(f8x_set1(half_at(p)), f8x_strided(&x->d, STEP))));
         min = f8x_muladd(f8x_of_u8(m), f8x_mul(f8x_set1(half_at(p + 2)), f8x_strided(&x->sum, STEP)), min);
-        TQ_UNROLL for (int j = 0; j < 8; j++)
-            acc[j % 2] = f8x_fma(scale[j], dot_us(bytes_of(p, j), b32_load(x[j].q)), acc[j % 2]);
+        TQ_UNROLL for (int j = 0; j < 8; j++) acc[j % 2] =
+            f8x_fma(scale[j], dot_us(bytes_of(p, j), b32_load(x[j].q)), acc[j % 2]);
     }
     return f8x_sum(f8x_add(acc[0], acc[1])) - f8x_sum(min);
 }

@@ -47,13 +47,13 @@ void TQ_FN(attn_bwd)(tq_worker *w, const tq_attn *a, int g, const float *d_o, fl
 
 /* q_*.c */
 void TQ_FN(quant_q8)(tq_q8 *y, const float *x, int64_t n);
-#define FLOAT(type, name, block, bytes)                                                                            \
-    void TQ_FN(dequant_##name)(float *y, const void *x, int64_t n);                                                \
-    void TQ_FN(quant_##name)(void *y, const float *x, int64_t n);                                                  \
+#define FLOAT(type, name, block, bytes)                                                                                \
+    void TQ_FN(dequant_##name)(float *y, const void *x, int64_t n);                                                    \
+    void TQ_FN(quant_##name)(void *y, const float *x, int64_t n);                                                      \
     void TQ_FN(rows_f32_##name)(float *y, const void *w, size_t row_bytes, int64_t n, int64_t k, const float *x);
-#define FORMAT(type, name, block, bytes)                                                                           \
-    void TQ_FN(dequant_##name)(float *y, const void *x, int64_t n);                                                \
-    void TQ_FN(rows_f32_##name)(float *y, const void *w, size_t row_bytes, int64_t n, int64_t k, const float *x);  \
+#define FORMAT(type, name, block, bytes)                                                                               \
+    void TQ_FN(dequant_##name)(float *y, const void *x, int64_t n);                                                    \
+    void TQ_FN(rows_f32_##name)(float *y, const void *w, size_t row_bytes, int64_t n, int64_t k, const float *x);      \
     void TQ_FN(rows_q8_##name)(float *y, const void *w, size_t row_bytes, int64_t n, int64_t k, const tq_q8 *x);
 #include "kernels/format.def"
 #undef FLOAT

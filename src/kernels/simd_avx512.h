@@ -17,44 +17,105 @@ enum { VW = 16, TILE_M = 12, TILE_V = 2 };
 typedef __m512 vf;
 typedef __m512i vi;
 
-static inline vf vf_zero(void) { return _mm512_setzero_ps(); }
-static inline vf vf_set1(float x) { return _mm512_set1_ps(x); }
-static inline vf vf_load(const float *p) { return _mm512_loadu_ps(p); }
-static inline void vf_store(float *p, vf v) { _mm512_storeu_ps(p, v); }
-static inline __mmask16 simd_mask(int64_t n) { return (__mmask16)((1u << n) - 1); }
-static inline vf vf_load_n(const float *p, int64_t n) { return _mm512_maskz_loadu_ps(simd_mask(n), p); }
-static inline void vf_store_n(float *p, vf v, int64_t n) { _mm512_mask_storeu_ps(p, simd_mask(n), v); }
-static inline vf vf_add(vf a, vf b) { return _mm512_add_ps(a, b); }
-static inline vf vf_sub(vf a, vf b) { return _mm512_sub_ps(a, b); }
-static inline vf vf_mul(vf a, vf b) { return _mm512_mul_ps(a, b); }
-static inline vf vf_div(vf a, vf b) { return _mm512_div_ps(a, b); }
-static inline vf vf_fma(vf a, vf b, vf c) { return _mm512_fmadd_ps(a, b, c); }
-static inline vf vf_fnma(vf a, vf b, vf c) { return _mm512_fnmadd_ps(a, b, c); }
-static inline vf vf_sqrt(vf a) { return _mm512_sqrt_ps(a); }
-static inline vf vf_min(vf a, vf b) { return _mm512_min_ps(a, b); }
-static inline vf vf_max(vf a, vf b) { return _mm512_max_ps(a, b); }
+/* clang-format off: a table of names, one a line */
+static inline vf vf_zero(void) {
+    return _mm512_setzero_ps();
+}
+static inline vf vf_set1(float x) {
+    return _mm512_set1_ps(x);
+}
+static inline vf vf_load(const float *p) {
+    return _mm512_loadu_ps(p);
+}
+static inline void vf_store(float *p, vf v) {
+    _mm512_storeu_ps(p, v);
+}
+static inline __mmask16 simd_mask(int64_t n) {
+    return (__mmask16)((1u << n) - 1);
+}
+static inline vf vf_load_n(const float *p, int64_t n) {
+    return _mm512_maskz_loadu_ps(simd_mask(n), p);
+}
+static inline void vf_store_n(float *p, vf v, int64_t n) {
+    _mm512_mask_storeu_ps(p, simd_mask(n), v);
+}
+static inline vf vf_add(vf a, vf b) {
+    return _mm512_add_ps(a, b);
+}
+static inline vf vf_sub(vf a, vf b) {
+    return _mm512_sub_ps(a, b);
+}
+static inline vf vf_mul(vf a, vf b) {
+    return _mm512_mul_ps(a, b);
+}
+static inline vf vf_div(vf a, vf b) {
+    return _mm512_div_ps(a, b);
+}
+static inline vf vf_fma(vf a, vf b, vf c) {
+    return _mm512_fmadd_ps(a, b, c);
+}
+static inline vf vf_fnma(vf a, vf b, vf c) {
+    return _mm512_fnmadd_ps(a, b, c);
+}
+static inline vf vf_sqrt(vf a) {
+    return _mm512_sqrt_ps(a);
+}
+static inline vf vf_min(vf a, vf b) {
+    return _mm512_min_ps(a, b);
+}
+static inline vf vf_max(vf a, vf b) {
+    return _mm512_max_ps(a, b);
+}
 
-static inline vi vi_set1(int32_t x) { return _mm512_set1_epi32(x); }
-static inline vi vi_add(vi a, vi b) { return _mm512_add_epi32(a, b); }
-static inline vi vi_sub(vi a, vi b) { return _mm512_sub_epi32(a, b); }
-static inline vi vi_and(vi a, vi b) { return _mm512_and_si512(a, b); }
-static inline vi vi_or(vi a, vi b) { return _mm512_or_si512(a, b); }
-static inline vi vi_sll(vi a, int k) { return _mm512_slli_epi32(a, (unsigned)k); }
-static inline vi vi_srl(vi a, int k) { return _mm512_srli_epi32(a, (unsigned)k); }
-static inline vi vi_sra(vi a, int k) { return _mm512_srai_epi32(a, (unsigned)k); }
+static inline vi vi_set1(int32_t x) {
+    return _mm512_set1_epi32(x);
+}
+static inline vi vi_add(vi a, vi b) {
+    return _mm512_add_epi32(a, b);
+}
+static inline vi vi_sub(vi a, vi b) {
+    return _mm512_sub_epi32(a, b);
+}
+static inline vi vi_and(vi a, vi b) {
+    return _mm512_and_si512(a, b);
+}
+static inline vi vi_or(vi a, vi b) {
+    return _mm512_or_si512(a, b);
+}
+static inline vi vi_sll(vi a, int k) {
+    return _mm512_slli_epi32(a, (unsigned)k);
+}
+static inline vi vi_srl(vi a, int k) {
+    return _mm512_srli_epi32(a, (unsigned)k);
+}
+static inline vi vi_sra(vi a, int k) {
+    return _mm512_srai_epi32(a, (unsigned)k);
+}
 static inline vi vi_if_gt(vi a, vi b, vi x, vi y) {
     return _mm512_mask_blend_epi32(_mm512_cmpgt_epi32_mask(a, b), y, x);
 }
-static inline vi vi_max(vi a, vi b) { return _mm512_max_epi32(a, b); }
-static inline vi vi_of_vf(vf a) { return _mm512_castps_si512(a); }
-static inline vf vf_of_vi(vi a) { return _mm512_castsi512_ps(a); }
-static inline vf vf_cvt(vi a) { return _mm512_cvtepi32_ps(a); }
+static inline vi vi_max(vi a, vi b) {
+    return _mm512_max_epi32(a, b);
+}
+static inline vi vi_of_vf(vf a) {
+    return _mm512_castps_si512(a);
+}
+static inline vf vf_of_vi(vi a) {
+    return _mm512_castsi512_ps(a);
+}
+static inline vf vf_cvt(vi a) {
+    return _mm512_cvtepi32_ps(a);
+}
 
-static inline __m256 simd_lower(vf a) { return _mm512_castps512_ps256(a); }
+static inline __m256 simd_lower(vf a) {
+    return _mm512_castps512_ps256(a);
+}
 static inline __m256 simd_upper(vf a) {
     return _mm256_castpd_ps(_mm512_extractf64x4_pd(_mm512_castps_pd(a), 1));
 }
-static inline float vf_sum(vf a) { return simd_sum8(_mm256_add_ps(simd_lower(a), simd_upper(a))); }
+static inline float vf_sum(vf a) {
+    return simd_sum8(_mm256_add_ps(simd_lower(a), simd_upper(a)));
+}
 static inline float vf_hmax(vf a) {
     __m256 h = _mm256_max_ps(simd_lower(a), simd_upper(a));
     __m128 m = _mm_max_ps(_mm256_castps256_ps128(h), _mm256_extractf128_ps(h, 1));
@@ -62,8 +123,12 @@ static inline float vf_hmax(vf a) {
     return _mm_cvtss_f32(_mm_max_ss(m, _mm_movehdup_ps(m)));
 }
 
-static inline vi vi_load(const int32_t *p) { return _mm512_loadu_si512(p); }
-static inline void vi_store(int32_t *p, vi v) { _mm512_storeu_si512(p, v); }
+static inline vi vi_load(const int32_t *p) {
+    return _mm512_loadu_si512(p);
+}
+static inline void vi_store(int32_t *p, vi v) {
+    _mm512_storeu_si512(p, v);
+}
 static inline vi vi_load_u8(const uint8_t *p) {
     return _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(const void *)p));
 }
@@ -120,5 +185,6 @@ static inline vf vf_dot_bf16(vf acc, vi a, vi b) {
     return _mm512_dpbf16_ps(acc, x, y);
 }
 #endif
+/* clang-format on */
 
 #endif

@@ -23,56 +23,138 @@ typedef float vf __attribute__((vector_size(16)));
 typedef int32_t vi __attribute__((vector_size(16)));
 typedef uint32_t simd_u4 __attribute__((vector_size(16)));
 
-static inline vf vf_zero(void) { return (vf){0, 0, 0, 0}; }
-static inline vf vf_set1(float x) { return (vf){x, x, x, x}; }
-static inline vf vf_load(const float *p) { vf v; memcpy(&v, p, sizeof v); return v; }
-static inline void vf_store(float *p, vf v) { memcpy(p, &v, sizeof v); }
+/* clang-format off: a table of names, one a line */
+static inline vf vf_zero(void) {
+    return (vf){0, 0, 0, 0};
+}
+static inline vf vf_set1(float x) {
+    return (vf){x, x, x, x};
+}
+static inline vf vf_load(const float *p) {
+    vf v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+static inline void vf_store(float *p, vf v) {
+    memcpy(p, &v, sizeof v);
+}
 static inline vf vf_load_n(const float *p, int64_t n) {
     vf v = vf_zero();
     for (int64_t i = 0; i < n; i++) v[i] = p[i];
     return v;
 }
-static inline void vf_store_n(float *p, vf v, int64_t n) { for (int64_t i = 0; i < n; i++) p[i] = v[i]; }
-static inline vf vf_add(vf a, vf b) { return a + b; }
-static inline vf vf_sub(vf a, vf b) { return a - b; }
-static inline vf vf_mul(vf a, vf b) { return a * b; }
-static inline vf vf_div(vf a, vf b) { return a / b; }
-static inline vf vf_fma(vf a, vf b, vf c) { return a * b + c; }  /* ab + c */
-static inline vf vf_fnma(vf a, vf b, vf c) { return c - a * b; } /* c - ab */
-static inline vf vf_sqrt(vf a) { return (vf){sqrtf(a[0]), sqrtf(a[1]), sqrtf(a[2]), sqrtf(a[3])}; }
+static inline void vf_store_n(float *p, vf v, int64_t n) {
+    for (int64_t i = 0; i < n; i++) p[i] = v[i];
+}
+static inline vf vf_add(vf a, vf b) {
+    return a + b;
+}
+static inline vf vf_sub(vf a, vf b) {
+    return a - b;
+}
+static inline vf vf_mul(vf a, vf b) {
+    return a * b;
+}
+static inline vf vf_div(vf a, vf b) {
+    return a / b;
+}
+static inline vf vf_fma(vf a, vf b, vf c) {
+    return a * b + c;
+} /* ab + c */
+static inline vf vf_fnma(vf a, vf b, vf c) {
+    return c - a * b;
+} /* c - ab */
+static inline vf vf_sqrt(vf a) {
+    return (vf){sqrtf(a[0]), sqrtf(a[1]), sqrtf(a[2]), sqrtf(a[3])};
+}
 
-static inline vi vi_set1(int32_t x) { return (vi){x, x, x, x}; }
-static inline vi vi_add(vi a, vi b) { return (vi)((simd_u4)a + (simd_u4)b); }
-static inline vi vi_sub(vi a, vi b) { return (vi)((simd_u4)a - (simd_u4)b); }
-static inline vi vi_and(vi a, vi b) { return a & b; }
-static inline vi vi_or(vi a, vi b) { return a | b; }
-static inline vi vi_sll(vi a, int k) { return (vi)((simd_u4)a << k); }
-static inline vi vi_srl(vi a, int k) { return (vi)((simd_u4)a >> k); }
-static inline vi vi_sra(vi a, int k) { return a >> k; }
+static inline vi vi_set1(int32_t x) {
+    return (vi){x, x, x, x};
+}
+static inline vi vi_add(vi a, vi b) {
+    return (vi)((simd_u4)a + (simd_u4)b);
+}
+static inline vi vi_sub(vi a, vi b) {
+    return (vi)((simd_u4)a - (simd_u4)b);
+}
+static inline vi vi_and(vi a, vi b) {
+    return a & b;
+}
+static inline vi vi_or(vi a, vi b) {
+    return a | b;
+}
+static inline vi vi_sll(vi a, int k) {
+    return (vi)((simd_u4)a << k);
+}
+static inline vi vi_srl(vi a, int k) {
+    return (vi)((simd_u4)a >> k);
+}
+static inline vi vi_sra(vi a, int k) {
+    return a >> k;
+}
 /* x where a > b, else y. */
-static inline vi vi_if_gt(vi a, vi b, vi x, vi y) { vi m = a > b; return (x & m) | (y & ~m); }
-static inline vi vi_max(vi a, vi b) { return vi_if_gt(a, b, a, b); }
-static inline vi vi_of_vf(vf a) { vi v; memcpy(&v, &a, sizeof v); return v; } /* the bits */
-static inline vf vf_of_vi(vi a) { vf v; memcpy(&v, &a, sizeof v); return v; }
-static inline vf vf_cvt(vi a) { return __builtin_convertvector(a, vf); } /* the values */
+static inline vi vi_if_gt(vi a, vi b, vi x, vi y) {
+    vi m = a > b;
+    return (x & m) | (y & ~m);
+}
+static inline vi vi_max(vi a, vi b) {
+    return vi_if_gt(a, b, a, b);
+}
+static inline vi vi_of_vf(vf a) {
+    vi v;
+    memcpy(&v, &a, sizeof v);
+    return v;
+} /* the bits */
+static inline vf vf_of_vi(vi a) {
+    vf v;
+    memcpy(&v, &a, sizeof v);
+    return v;
+}
+static inline vf vf_cvt(vi a) {
+    return __builtin_convertvector(a, vf);
+} /* the values */
 
-static inline vf vf_min(vf a, vf b) { vi m = a < b; return vf_of_vi((vi_of_vf(a) & m) | (vi_of_vf(b) & ~m)); }
-static inline vf vf_max(vf a, vf b) { vi m = a > b; return vf_of_vi((vi_of_vf(a) & m) | (vi_of_vf(b) & ~m)); }
+static inline vf vf_min(vf a, vf b) {
+    vi m = a < b;
+    return vf_of_vi((vi_of_vf(a) & m) | (vi_of_vf(b) & ~m));
+}
+static inline vf vf_max(vf a, vf b) {
+    vi m = a > b;
+    return vf_of_vi((vi_of_vf(a) & m) | (vi_of_vf(b) & ~m));
+}
 
-static inline float vf_sum(vf a) { return (a[0] + a[2]) + (a[1] + a[3]); }
+static inline float vf_sum(vf a) {
+    return (a[0] + a[2]) + (a[1] + a[3]);
+}
 static inline float vf_hmax(vf a) {
     float m = a[0];
     for (int i = 1; i < VW; i++) m = m > a[i] ? m : a[i];
     return m;
 }
 
-static inline vi vi_load(const int32_t *p) { vi v; memcpy(&v, p, sizeof v); return v; }
-static inline void vi_store(int32_t *p, vi v) { memcpy(p, &v, sizeof v); }
+static inline vi vi_load(const int32_t *p) {
+    vi v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+static inline void vi_store(int32_t *p, vi v) {
+    memcpy(p, &v, sizeof v);
+}
 /* VW bytes or 16-bit words, widened. */
-static inline vi vi_load_u8(const uint8_t *p) { return (vi){p[0], p[1], p[2], p[3]}; }
-static inline vi vi_load_i8(const int8_t *p) { return (vi){p[0], p[1], p[2], p[3]}; }
-static inline vi vi_load_u16(const uint16_t *p) { uint16_t h[4]; memcpy(h, p, 8); return (vi){h[0], h[1], h[2], h[3]}; }
-static inline float simd_half(uint16_t h) { return tq_half_to_float(h); }
+static inline vi vi_load_u8(const uint8_t *p) {
+    return (vi){p[0], p[1], p[2], p[3]};
+}
+static inline vi vi_load_i8(const int8_t *p) {
+    return (vi){p[0], p[1], p[2], p[3]};
+}
+static inline vi vi_load_u16(const uint16_t *p) {
+    uint16_t h[4];
+    memcpy(h, p, 8);
+    return (vi){h[0], h[1], h[2], h[3]};
+}
+static inline float simd_half(uint16_t h) {
+    return tq_half_to_float(h);
+}
 static inline vf vf_load_f16(const uint16_t *p) {
     uint16_t h[4];
     memcpy(h, p, sizeof h);
@@ -105,14 +187,34 @@ typedef uint8_t b32 __attribute__((vector_size(32)));
 typedef int32_t i8x __attribute__((vector_size(32)));
 typedef float f8x __attribute__((vector_size(32)));
 
-static inline b32 b32_load(const void *p) { b32 v; memcpy(&v, p, sizeof v); return v; }
-static inline void b32_store(void *p, b32 v) { memcpy(p, &v, sizeof v); }
-static inline b32 b32_set1(uint8_t x) { b32 v; memset(&v, x, sizeof v); return v; }
-static inline b32 b32_and(b32 a, b32 b) { return a & b; }
-static inline b32 b32_or(b32 a, b32 b) { return a | b; }
-static inline b32 b32_sub(b32 a, b32 b) { return a - b; }
-static inline b32 b32_sll(b32 a, int k) { return a << k; } /* each byte */
-static inline b32 b32_srl(b32 a, int k) { return a >> k; }
+static inline b32 b32_load(const void *p) {
+    b32 v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+static inline void b32_store(void *p, b32 v) {
+    memcpy(p, &v, sizeof v);
+}
+static inline b32 b32_set1(uint8_t x) {
+    b32 v;
+    memset(&v, x, sizeof v);
+    return v;
+}
+static inline b32 b32_and(b32 a, b32 b) {
+    return a & b;
+}
+static inline b32 b32_or(b32 a, b32 b) {
+    return a | b;
+}
+static inline b32 b32_sub(b32 a, b32 b) {
+    return a - b;
+}
+static inline b32 b32_sll(b32 a, int k) {
+    return a << k;
+} /* each byte */
+static inline b32 b32_srl(b32 a, int k) {
+    return a >> k;
+}
 /* 16 bytes: their low halves, then their high halves. */
 static inline b32 b32_nibbles(const void *p) {
     const uint8_t *q = p;
@@ -143,10 +245,16 @@ static inline i8x dot_ss(b32 a, b32 b) {
     }
     return v;
 }
-static inline f8x f8x_zero(void) { return (f8x){0}; }
-static inline f8x f8x_add(f8x a, f8x b) { return a + b; }
+static inline f8x f8x_zero(void) {
+    return (f8x){0};
+}
+static inline f8x f8x_add(f8x a, f8x b) {
+    return a + b;
+}
 /* acc + scale * v; and with one scale for the lower four lanes and one for the upper. */
-static inline f8x f8x_fma(float scale, i8x v, f8x acc) { return acc + scale * __builtin_convertvector(v, f8x); }
+static inline f8x f8x_fma(float scale, i8x v, f8x acc) {
+    return acc + scale * __builtin_convertvector(v, f8x);
+}
 static inline f8x f8x_fma2(float lo, float hi, i8x v, f8x acc) {
     return acc + (f8x){lo, lo, lo, lo, hi, hi, hi, hi} * __builtin_convertvector(v, f8x);
 }
@@ -162,10 +270,18 @@ static inline f8x f8x_heads(const uint8_t *p, int bytes, bool one, const tq_q8 *
     }
     return v;
 }
-static inline void f8x_store(float *p, f8x v) { memcpy(p, &v, sizeof v); }
-static inline f8x f8x_set1(float x) { return (f8x){x, x, x, x, x, x, x, x}; }
-static inline f8x f8x_mul(f8x a, f8x b) { return a * b; }
-static inline f8x f8x_muladd(f8x a, f8x b, f8x c) { return a * b + c; }
+static inline void f8x_store(float *p, f8x v) {
+    memcpy(p, &v, sizeof v);
+}
+static inline f8x f8x_set1(float x) {
+    return (f8x){x, x, x, x, x, x, x, x};
+}
+static inline f8x f8x_mul(f8x a, f8x b) {
+    return a * b;
+}
+static inline f8x f8x_muladd(f8x a, f8x b, f8x c) {
+    return a * b + c;
+}
 /* Eight floats, `floats` apart; eight unsigned or signed bytes as floats. */
 static inline f8x f8x_strided(const float *p, int floats) {
     f8x v;
@@ -182,5 +298,6 @@ static inline float f8x_sum(f8x a) {
     for (int i = 0; i < 4; i++) t[i] = a[i] + a[i + 4];
     return (t[0] + t[2]) + (t[1] + t[3]);
 }
+/* clang-format on */
 
 #endif

@@ -3,9 +3,9 @@
 #ifndef TQ_KERNELS_SIMD_X86_H
 #define TQ_KERNELS_SIMD_X86_H
 
+#include "kernels/kernels.h"
 #include <stdint.h>
 #include <string.h>
-#include "kernels/kernels.h"
 
 /* Tests put an emulation of AVX-512 here. */
 #ifndef TQ_INTRINSICS_H
@@ -13,7 +13,10 @@
 #endif
 #include TQ_INTRINSICS_H
 
-static inline float simd_half(uint16_t h) { return _cvtsh_ss(h); }
+/* clang-format off: a table of names, one a line */
+static inline float simd_half(uint16_t h) {
+    return _cvtsh_ss(h);
+}
 
 static inline float simd_sum4(__m128 a) {
     a = _mm_add_ps(a, _mm_movehl_ps(a, a));
@@ -33,12 +36,24 @@ typedef __m256i b32;
 typedef __m256i i8x;
 typedef __m256 f8x;
 
-static inline b32 b32_load(const void *p) { return _mm256_loadu_si256((const __m256i *)p); }
-static inline void b32_store(void *p, b32 v) { _mm256_storeu_si256((__m256i *)p, v); }
-static inline b32 b32_set1(uint8_t x) { return _mm256_set1_epi8((char)x); }
-static inline b32 b32_and(b32 a, b32 b) { return _mm256_and_si256(a, b); }
-static inline b32 b32_or(b32 a, b32 b) { return _mm256_or_si256(a, b); }
-static inline b32 b32_sub(b32 a, b32 b) { return _mm256_sub_epi8(a, b); }
+static inline b32 b32_load(const void *p) {
+    return _mm256_loadu_si256((const __m256i *)p);
+}
+static inline void b32_store(void *p, b32 v) {
+    _mm256_storeu_si256((__m256i *)p, v);
+}
+static inline b32 b32_set1(uint8_t x) {
+    return _mm256_set1_epi8((char)x);
+}
+static inline b32 b32_and(b32 a, b32 b) {
+    return _mm256_and_si256(a, b);
+}
+static inline b32 b32_or(b32 a, b32 b) {
+    return _mm256_or_si256(a, b);
+}
+static inline b32 b32_sub(b32 a, b32 b) {
+    return _mm256_sub_epi8(a, b);
+}
 static inline b32 b32_sll(b32 a, int k) {
     return _mm256_and_si256(_mm256_slli_epi16(a, k), _mm256_set1_epi8((char)(0xff << k & 0xff)));
 }
@@ -66,8 +81,12 @@ static inline i8x dot_us(b32 u, b32 s) {
 static inline i8x dot_ss(b32 a, b32 b) {
     return dot_us(_mm256_abs_epi8(a), _mm256_sign_epi8(b, a));
 }
-static inline f8x f8x_zero(void) { return _mm256_setzero_ps(); }
-static inline f8x f8x_add(f8x a, f8x b) { return _mm256_add_ps(a, b); }
+static inline f8x f8x_zero(void) {
+    return _mm256_setzero_ps();
+}
+static inline f8x f8x_add(f8x a, f8x b) {
+    return _mm256_add_ps(a, b);
+}
 static inline f8x f8x_fma(float scale, i8x v, f8x acc) {
     return _mm256_fmadd_ps(_mm256_set1_ps(scale), _mm256_cvtepi32_ps(v), acc);
 }
@@ -85,10 +104,18 @@ static inline f8x f8x_heads(const uint8_t *p, int bytes, bool one, const tq_q8 *
     hi = _mm_loadh_pi(hi, (const __m64 *)(const void *)&x[3].d);
     return _mm256_mul_ps(_mm256_cvtph_ps(v), _mm256_set_m128(hi, lo));
 }
-static inline void f8x_store(float *p, f8x v) { _mm256_storeu_ps(p, v); }
-static inline f8x f8x_set1(float x) { return _mm256_set1_ps(x); }
-static inline f8x f8x_mul(f8x a, f8x b) { return _mm256_mul_ps(a, b); }
-static inline f8x f8x_muladd(f8x a, f8x b, f8x c) { return _mm256_fmadd_ps(a, b, c); }
+static inline void f8x_store(float *p, f8x v) {
+    _mm256_storeu_ps(p, v);
+}
+static inline f8x f8x_set1(float x) {
+    return _mm256_set1_ps(x);
+}
+static inline f8x f8x_mul(f8x a, f8x b) {
+    return _mm256_mul_ps(a, b);
+}
+static inline f8x f8x_muladd(f8x a, f8x b, f8x c) {
+    return _mm256_fmadd_ps(a, b, c);
+}
 static inline f8x f8x_strided(const float *p, int floats) {
     return _mm256_set_ps(p[7 * floats], p[6 * floats], p[5 * floats], p[4 * floats], p[3 * floats], p[2 * floats],
                          p[floats], p[0]);
@@ -96,6 +123,9 @@ static inline f8x f8x_strided(const float *p, int floats) {
 static inline f8x f8x_of_u8(const uint8_t *p) {
     return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)p)));
 }
-static inline float f8x_sum(f8x a) { return simd_sum8(a); }
+static inline float f8x_sum(f8x a) {
+    return simd_sum8(a);
+}
+/* clang-format on */
 
 #endif

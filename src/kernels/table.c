@@ -23,26 +23,33 @@ const tq_kernels TQ_FN(table) = {
     .adamw = TQ_FN(adamw),
 #define FLOAT(type, name, block, bytes) [TQ_##type] = TQ_FN(dequant_##name),
 #define FORMAT(type, name, block, bytes) [TQ_##type] = TQ_FN(dequant_##name),
-    .dequant_row = {
+    .dequant_row =
+        {
 #include "kernels/format.def"
-    },
+        },
 #undef FLOAT
 #undef FORMAT
-    .quant_row = {[TQ_F32] = TQ_FN(quant_f32), [TQ_F16] = TQ_FN(quant_f16), [TQ_BF16] = TQ_FN(quant_bf16),
-                  [TQ_Q8_0] = TQ_FN(quant_q8_0), [TQ_Q4_0] = TQ_FN(quant_q4_0), [TQ_Q4_1] = TQ_FN(quant_q4_1)},
+    .quant_row = {[TQ_F32] = TQ_FN(quant_f32),
+                  [TQ_F16] = TQ_FN(quant_f16),
+                  [TQ_BF16] = TQ_FN(quant_bf16),
+                  [TQ_Q8_0] = TQ_FN(quant_q8_0),
+                  [TQ_Q4_0] = TQ_FN(quant_q4_0),
+                  [TQ_Q4_1] = TQ_FN(quant_q4_1)},
     .quant_q8 = TQ_FN(quant_q8),
 #define FLOAT(type, name, block, bytes) [TQ_##type] = TQ_FN(rows_f32_##name),
 #define FORMAT(type, name, block, bytes) [TQ_##type] = TQ_FN(rows_f32_##name),
-    .rows_f32 = {
+    .rows_f32 =
+        {
 #include "kernels/format.def"
-    },
+        },
 #undef FLOAT
 #undef FORMAT
 #define FLOAT(type, name, block, bytes)
 #define FORMAT(type, name, block, bytes) [TQ_##type] = TQ_FN(rows_q8_##name),
-    .rows_q8 = {
+    .rows_q8 =
+        {
 #include "kernels/format.def"
-    },
+        },
 #undef FLOAT
 #undef FORMAT
     .gemm = TQ_FN(gemm),

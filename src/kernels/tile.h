@@ -74,10 +74,10 @@ TQ_INLINE void tile(int mr, int nv, tile_kind kind, const tile_in *in, const til
 }
 
 /* One tile of the largest size <= rows; returns its rows. */
-#define TILE_CASE(mr)                                                \
-    if (mr <= TILE_M && rows >= mr) {                                \
-        tile(mr <= TILE_M ? mr : 1, nv, kind, in, out);            \
-        return mr;                                                   \
+#define TILE_CASE(mr)                                                                                                  \
+    if (mr <= TILE_M && rows >= mr) {                                                                                  \
+        tile(mr <= TILE_M ? mr : 1, nv, kind, in, out);                                                                \
+        return mr;                                                                                                     \
     }
 TQ_INLINE int64_t tile_step(int64_t rows, int nv, tile_kind kind, const tile_in *in, const tile_out *out) {
     TILE_CASE(TILE_M)

@@ -6,15 +6,16 @@
 
 #include "train/optimizer.h"
 
-static const double B1 = 0.9, B2 = 0.999;
+/* As the kernel rounds them: 1 - 0.999f is 1.3e-5 off 0.001, which the corrections must share to cancel it. */
+static const float B1 = 0.9f, B2 = 0.999f;
 
 static void adamw_begin(tq_update *u, int64_t t) {
-    u->correct[0] = 1 / (1 - pow(B1, (double)t));
-    u->correct[1] = 1 / (1 - pow(B2, (double)t));
+    u->correct[0] = 1 / (1 - pow((double)B1, (double)t));
+    u->correct[1] = 1 / (1 - pow((double)B2, (double)t));
 }
 
 static void adamw_update(const tq_update *u) {
-    u->k->adamw(u->values, u->grads, u->state[0], u->state[1], (int64_t)u->n, u->scale, u->lr, (float)B1, (float)B2, 1e-8f,
+    u->k->adamw(u->values, u->grads, u->state[0], u->state[1], (int64_t)u->n, u->scale, u->lr, B1, B2, 1e-8f,
                 u->decay, (float)u->correct[0], (float)u->correct[1]);
 }
 

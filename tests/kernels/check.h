@@ -23,8 +23,8 @@ typedef struct check_row {
 } check_row;
 extern check_row check_rows[8];
 extern int check_count;
-#define FOR_ROWS(k) \
-    for (int row_ = 0; row_ < check_count; row_++) \
+#define FOR_ROWS(k)                                                                                                    \
+    for (int row_ = 0; row_ < check_count; row_++)                                                                     \
         for (const tq_kernels *k = check_rows[row_].k; k; k = NULL)
 
 /* n bytes right before an unreadable page (or, with front, right behind one), filled with a pattern. Freed by

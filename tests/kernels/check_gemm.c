@@ -44,9 +44,21 @@ static float rounded(const problem *p, float x) {
 }
 
 static tq_gemm gemm_of(const problem *p, float *c) {
-    return (tq_gemm){.m = p->m, .n = p->n, .k = p->k, .a = p->a, .a_row = p->a_row, .a_col = p->a_col, .b = p->b,
-                     .b_type = p->type, .b_trans = p->b_trans, .b_stride = p->b_stride, .c = c, .c_row = p->c_row,
-                     .alpha = p->alpha, .accumulate = p->accumulate, .compute = p->compute};
+    return (tq_gemm){.m = p->m,
+                     .n = p->n,
+                     .k = p->k,
+                     .a = p->a,
+                     .a_row = p->a_row,
+                     .a_col = p->a_col,
+                     .b = p->b,
+                     .b_type = p->type,
+                     .b_trans = p->b_trans,
+                     .b_stride = p->b_stride,
+                     .c = c,
+                     .c_row = p->c_row,
+                     .alpha = p->alpha,
+                     .accumulate = p->accumulate,
+                     .compute = p->compute};
 }
 
 static int64_t c_size(const problem *p) {
@@ -80,38 +92,69 @@ static void values(const tq_kernels *k, problem p, bool front) {
 
 void check_gemm_values(void **state) {
     (void)state;
-    const int64_t sizes[][3] = {{0, 5, 3}, {4, 0, 3}, {3, 5, 0}, {1, 1, 1}, {1, 17, 33}, {7, 15, 64}, {15, 16, 17},
-                                {16, 31, 255}, {17, 33, 257}, {31, 65, 63}, {63, 8, 7}, {65, 7, 31}, {13, 129, 600},
-                                {2, 1100, 9}, {130, 40, 20}};
+    const int64_t sizes[][3] = {{0, 5, 3},   {4, 0, 3},    {3, 5, 0},      {1, 1, 1},     {1, 17, 33},
+                                {7, 15, 64}, {15, 16, 17}, {16, 31, 255},  {17, 33, 257}, {31, 65, 63},
+                                {63, 8, 7},  {65, 7, 31},  {13, 129, 600}, {2, 1100, 9},  {130, 40, 20}};
     FOR_ROWS(k)
-        for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++)
-            for (int o = 0; o < 8; o++)
-                values(k, (problem){.m = sizes[s][0], .n = sizes[s][1], .k = sizes[s][2], .a_trans = o & 1,
-                                    .b_trans = o & 2, .accumulate = o & 4, .alpha = o & 4 ? 0.5f : 1, .type = TQ_F32},
-                       (o + (int)s) % 2);
+    for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++)
+        for (int o = 0; o < 8; o++)
+            values(k,
+                   (problem){.m = sizes[s][0],
+                             .n = sizes[s][1],
+                             .k = sizes[s][2],
+                             .a_trans = o & 1,
+                             .b_trans = o & 2,
+                             .accumulate = o & 4,
+                             .alpha = o & 4 ? 0.5f : 1,
+                             .type = TQ_F32},
+                   (o + (int)s) % 2);
 }
 
 void check_gemm_types(void **state) {
     (void)state;
     const tq_type types[] = {TQ_F16, TQ_BF16, TQ_Q4_0, TQ_Q4_1, TQ_Q5_0, TQ_Q5_1, TQ_Q8_0, TQ_Q4_K, TQ_Q5_K, TQ_Q6_K};
     FOR_ROWS(k)
-        for (size_t t = 0; t < sizeof types / sizeof *types; t++)
-            for (int o = 0; o < 4; o++) {
-                int64_t wide = (int64_t)tq_type_get(types[t])->block * (tq_type_get(types[t])->block > 32 ? 2 : 3);
-                values(k, (problem){.m = 7, .n = o & 2 ? 37 : wide, .k = o & 2 ? wide : 37, .a_trans = o & 1,
-                                    .b_trans = o & 2, .alpha = 1, .type = types[t]}, o == 1);
-            }
+    for (size_t t = 0; t < sizeof types / sizeof *types; t++)
+        for (int o = 0; o < 4; o++) {
+            int64_t wide = (int64_t)tq_type_get(types[t])->block * (tq_type_get(types[t])->block > 32 ? 2 : 3);
+            values(k,
+                   (problem){.m = 7,
+                             .n = o & 2 ? 37 : wide,
+                             .k = o & 2 ? wide : 37,
+                             .a_trans = o & 1,
+                             .b_trans = o & 2,
+                             .alpha = 1,
+                             .type = types[t]},
+                   o == 1);
+        }
 }
 
 void check_gemm_bf16(void **state) {
     (void)state;
     FOR_ROWS(k)
-        for (int o = 0; o < 8; o++) {
-            values(k, (problem){.m = 13, .n = 41, .k = o & 4 ? 31 : 290, .a_trans = o & 1, .b_trans = o & 2, .alpha = 2,
-                                .accumulate = o & 1, .type = TQ_F32, .compute = TQ_COMPUTE_BF16}, false);
-            values(k, (problem){.m = 5, .n = o & 2 ? 35 : 64, .k = o & 2 ? 64 : 35, .a_trans = o & 1, .b_trans = o & 2,
-                                .alpha = 1, .type = TQ_Q4_1, .compute = TQ_COMPUTE_BF16}, false);
-        }
+    for (int o = 0; o < 8; o++) {
+        values(k,
+               (problem){.m = 13,
+                         .n = 41,
+                         .k = o & 4 ? 31 : 290,
+                         .a_trans = o & 1,
+                         .b_trans = o & 2,
+                         .alpha = 2,
+                         .accumulate = o & 1,
+                         .type = TQ_F32,
+                         .compute = TQ_COMPUTE_BF16},
+               false);
+        values(k,
+               (problem){.m = 5,
+                         .n = o & 2 ? 35 : 64,
+                         .k = o & 2 ? 64 : 35,
+                         .a_trans = o & 1,
+                         .b_trans = o & 2,
+                         .alpha = 1,
+                         .type = TQ_Q4_1,
+                         .compute = TQ_COMPUTE_BF16},
+               false);
+    }
 }
 
 /* The same bytes from 1, 2, 3 and 4 workers, for a row alone, and for a column range alone. */
@@ -119,36 +162,42 @@ void check_gemm_bits(void **state) {
     (void)state;
     const tq_type types[] = {TQ_F32, TQ_Q4_1};
     FOR_ROWS(k)
-        for (int o = 0; o < 16; o++) {
-            problem p = {.m = 45, .n = o & 2 ? 83 : 96, .k = 576, .a_trans = o & 1, .b_trans = o & 2, .alpha = 0.5f,
-                         .accumulate = o & 1, .type = types[o >> 2 & 1],
-                         .compute = o & 8 ? TQ_COMPUTE_BF16 : TQ_COMPUTE_F32};
-            make(&p, false);
-            size_t bytes = (size_t)c_size(&p) * sizeof(float);
-            float *want = guard_copy(p.c0, c_size(&p), false);
-            tq_gemm g = gemm_of(&p, want);
-            run(k, &g, 1);
-            for (int workers = 2; workers <= 4; workers++) {
-                g.c = guard_copy(p.c0, c_size(&p), false);
-                run(k, &g, workers);
-                assert_memory_equal(g.c, want, bytes);
-            }
-            for (int64_t i = 0; i < p.m; i += 11) {
-                tq_gemm one = gemm_of(&p, guard_copy(p.c0 + i * p.c_row, p.n, false));
-                one.m = 1;
-                one.a += i * p.a_row;
-                run(k, &one, 1);
-                assert_memory_equal(one.c, want + i * p.c_row, (size_t)p.n * sizeof(float));
-            }
-            if (p.b_trans) {
-                tq_gemm some = gemm_of(&p, guard_copy(p.c0, c_size(&p), false));
-                some.n = 5;
-                some.b = (const char *)p.b + 50 * p.b_stride;
-                some.c += 50;
-                run(k, &some, 1);
-                for (int64_t i = 0; i < p.m; i++)
-                    assert_memory_equal(some.c + i * p.c_row, want + i * p.c_row + 50, 5 * sizeof(float));
-            }
-            guard_reset();
+    for (int o = 0; o < 16; o++) {
+        problem p = {.m = 45,
+                     .n = o & 2 ? 83 : 96,
+                     .k = 576,
+                     .a_trans = o & 1,
+                     .b_trans = o & 2,
+                     .alpha = 0.5f,
+                     .accumulate = o & 1,
+                     .type = types[o >> 2 & 1],
+                     .compute = o & 8 ? TQ_COMPUTE_BF16 : TQ_COMPUTE_F32};
+        make(&p, false);
+        size_t bytes = (size_t)c_size(&p) * sizeof(float);
+        float *want = guard_copy(p.c0, c_size(&p), false);
+        tq_gemm g = gemm_of(&p, want);
+        run(k, &g, 1);
+        for (int workers = 2; workers <= 4; workers++) {
+            g.c = guard_copy(p.c0, c_size(&p), false);
+            run(k, &g, workers);
+            assert_memory_equal(g.c, want, bytes);
         }
+        for (int64_t i = 0; i < p.m; i += 11) {
+            tq_gemm one = gemm_of(&p, guard_copy(p.c0 + i * p.c_row, p.n, false));
+            one.m = 1;
+            one.a += i * p.a_row;
+            run(k, &one, 1);
+            assert_memory_equal(one.c, want + i * p.c_row, (size_t)p.n * sizeof(float));
+        }
+        if (p.b_trans) {
+            tq_gemm some = gemm_of(&p, guard_copy(p.c0, c_size(&p), false));
+            some.n = 5;
+            some.b = (const char *)p.b + 50 * p.b_stride;
+            some.c += 50;
+            run(k, &some, 1);
+            for (int64_t i = 0; i < p.m; i++)
+                assert_memory_equal(some.c + i * p.c_row, want + i * p.c_row + 50, 5 * sizeof(float));
+        }
+        guard_reset();
+    }
 }

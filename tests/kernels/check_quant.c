@@ -4,7 +4,8 @@
 
 #include "kernels/half.h"
 
-static const tq_type types[] = {TQ_F32, TQ_F16, TQ_BF16, TQ_Q4_0, TQ_Q4_1, TQ_Q5_0, TQ_Q5_1, TQ_Q8_0, TQ_Q4_K, TQ_Q5_K, TQ_Q6_K};
+static const tq_type types[] = {TQ_F32,  TQ_F16,  TQ_BF16, TQ_Q4_0, TQ_Q4_1, TQ_Q5_0,
+                                TQ_Q5_1, TQ_Q8_0, TQ_Q4_K, TQ_Q5_K, TQ_Q6_K};
 enum { N_TYPES = sizeof types / sizeof *types };
 
 /* The value of a binary float format with `e` exponent and `m` mantissa bits. */
@@ -27,36 +28,36 @@ void check_halves(void **state) {
     float *x = guard(4 * N, false);
     for (int i = 0; i < N; i++) h[i] = (uint16_t)i;
     FOR_ROWS(k)
-        for (int type = 0; type < 2; type++) {
-            int e = type ? 8 : 5, m = type ? 7 : 10;
-            tq_type t = type ? TQ_BF16 : TQ_F16;
-            k->dequant_row[t](x, h, N);
-            for (int i = 0; i < N; i++)
-                if (!same(x[i], small_float((unsigned)i, e, m))) fail_msg("%s: %04x gives %g", k->isa, i, x[i]);
-            k->quant_row[t](back, x, N);
-            for (int i = 0; i < N; i++) assert_true(isnan(x[i]) || back[i] == h[i]);
-            /* between two neighbours: the nearer one, in the middle the even one */
-            for (int i = 0; i < 0x7c00; i++) {
-                double lo = small_float((unsigned)i, e, m), hi = small_float((unsigned)i + 1, e, m);
-                if (isinf(hi)) hi = ldexp(1, type ? 128 : 16);
-                double mid = (lo + hi) / 2;
-                float in[3] = {(float)mid, nextafterf((float)mid, 0), nextafterf((float)mid, INFINITY)};
-                uint16_t out[3], want[3] = {(uint16_t)(i + (i & 1)), (uint16_t)i, (uint16_t)(i + 1)};
-                if (type && i < 2) continue; /* their middle is no f32 */
-                k->quant_row[t](out, in, 3);
-                for (int j = 0; j < 3; j++)
-                    if (out[j] != want[j]) fail_msg("%s: %.9g gives %04x, not %04x", k->isa, in[j], out[j], want[j]);
-            }
-            for (int s = 0; s < check_n_sizes; s++) {
-                int n = check_sizes[s];
-                uint16_t *a = guard(2 * (size_t)n, false), *c = guard(2 * (size_t)n, true);
-                float *b = guard(4 * (size_t)n, s % 2);
-                for (int i = 0; i < n; i++) a[i] = (uint16_t)(0x3c00 + i);
-                k->dequant_row[t](b, a, n);
-                k->quant_row[t](c, b, n);
-                for (int i = 0; i < n; i++) assert_int_equal(c[i], a[i]);
-            }
+    for (int type = 0; type < 2; type++) {
+        int e = type ? 8 : 5, m = type ? 7 : 10;
+        tq_type t = type ? TQ_BF16 : TQ_F16;
+        k->dequant_row[t](x, h, N);
+        for (int i = 0; i < N; i++)
+            if (!same(x[i], small_float((unsigned)i, e, m))) fail_msg("%s: %04x gives %g", k->isa, i, x[i]);
+        k->quant_row[t](back, x, N);
+        for (int i = 0; i < N; i++) assert_true(isnan(x[i]) || back[i] == h[i]);
+        /* between two neighbours: the nearer one, in the middle the even one */
+        for (int i = 0; i < 0x7c00; i++) {
+            double lo = small_float((unsigned)i, e, m), hi = small_float((unsigned)i + 1, e, m);
+            if (isinf(hi)) hi = ldexp(1, type ? 128 : 16);
+            double mid = (lo + hi) / 2;
+            float in[3] = {(float)mid, nextafterf((float)mid, 0), nextafterf((float)mid, INFINITY)};
+            uint16_t out[3], want[3] = {(uint16_t)(i + (i & 1)), (uint16_t)i, (uint16_t)(i + 1)};
+            if (type && i < 2) continue; /* their middle is no f32 */
+            k->quant_row[t](out, in, 3);
+            for (int j = 0; j < 3; j++)
+                if (out[j] != want[j]) fail_msg("%s: %.9g gives %04x, not %04x", k->isa, in[j], out[j], want[j]);
         }
+        for (int s = 0; s < check_n_sizes; s++) {
+            int n = check_sizes[s];
+            uint16_t *a = guard(2 * (size_t)n, false), *c = guard(2 * (size_t)n, true);
+            float *b = guard(4 * (size_t)n, s % 2);
+            for (int i = 0; i < n; i++) a[i] = (uint16_t)(0x3c00 + i);
+            k->dequant_row[t](b, a, n);
+            k->quant_row[t](c, b, n);
+            for (int i = 0; i < n; i++) assert_int_equal(c[i], a[i]);
+        }
+    }
     guard_reset();
 }
 
@@ -80,7 +81,8 @@ void check_vectors_of_gguf(void **state) {
                 k->dequant_row[head[0]](y, blocks, n);
                 for (int64_t i = 0; i < n; i++)
                     if (memcmp(&x[i], &y[i], 4))
-                        fail_msg("%s: %s[%d] is %.9g, not %.9g", k->isa, tq_type_get(head[0])->name, (int)i, y[i], x[i]);
+                        fail_msg("%s: %s[%d] is %.9g, not %.9g", k->isa, tq_type_get(head[0])->name, (int)i, y[i],
+                                 x[i]);
             } else {
                 k->quant_row[head[0]](made, x, n);
                 for (size_t i = 0; i < bytes; i++)
@@ -119,95 +121,98 @@ void check_dequant(void **state) {
 void check_rows_f32(void **state) {
     (void)state;
     FOR_ROWS(k)
-        for (int t = 0; t < N_TYPES; t++)
-            for (int s = 0; s < 6; s++) {
-                const tq_type_info *info = tq_type_get(types[t]);
-                int64_t width = info->block == 1 ? check_sizes[3 * s + 1] : (int64_t)info->block * s, n = s + 1;
-                size_t bytes = tq_type_row_bytes(types[t], width), stride = bytes + (info->block > 1 ? 7 : 4);
-                uint8_t *w = guard(stride * (size_t)(n - 1) + bytes, false);
-                float *x = guard_floats(width, s % 2), *y = guard((size_t)n * 4, s % 2);
-                float *row = guard((size_t)width * 4, false);
-                for (int64_t j = 0; j < n; j++) {
-                    void *r = random_weights(types[t], width, false);
-                    if (bytes) memcpy(w + (size_t)j * stride, r, bytes);
-                }
-                k->rows_f32[types[t]](y, w, stride, n, width, x);
-                for (int64_t j = 0; j < n; j++) {
-                    double sum = 0, size = 1e-9;
-                    if (width) k->dequant_row[types[t]](row, memcpy(guard(bytes, false), w + (size_t)j * stride, bytes), width);
-                    for (int64_t i = 0; i < width; i++) sum += (double)row[i] * x[i], size += fabs((double)row[i] * x[i]);
-                    near(k, info->name, j, y[j], sum, 1e-6, size);
-                }
-                guard_reset();
+    for (int t = 0; t < N_TYPES; t++)
+        for (int s = 0; s < 6; s++) {
+            const tq_type_info *info = tq_type_get(types[t]);
+            int64_t width = info->block == 1 ? check_sizes[3 * s + 1] : (int64_t)info->block * s, n = s + 1;
+            size_t bytes = tq_type_row_bytes(types[t], width), stride = bytes + (info->block > 1 ? 7 : 4);
+            uint8_t *w = guard(stride * (size_t)(n - 1) + bytes, false);
+            float *x = guard_floats(width, s % 2), *y = guard((size_t)n * 4, s % 2);
+            float *row = guard((size_t)width * 4, false);
+            for (int64_t j = 0; j < n; j++) {
+                void *r = random_weights(types[t], width, false);
+                if (bytes) memcpy(w + (size_t)j * stride, r, bytes);
             }
+            k->rows_f32[types[t]](y, w, stride, n, width, x);
+            for (int64_t j = 0; j < n; j++) {
+                double sum = 0, size = 1e-9;
+                if (width)
+                    k->dequant_row[types[t]](row, memcpy(guard(bytes, false), w + (size_t)j * stride, bytes), width);
+                for (int64_t i = 0; i < width; i++) sum += (double)row[i] * x[i], size += fabs((double)row[i] * x[i]);
+                near(k, info->name, j, y[j], sum, 1e-6, size);
+            }
+            guard_reset();
+        }
 }
 
 void check_rows_q8(void **state) {
     (void)state;
     FOR_ROWS(k)
-        for (int t = 0; t < N_TYPES; t++) {
-            assert_true((k->rows_q8[types[t]] == NULL) == (types[t] == TQ_F32 || types[t] == TQ_F16 || types[t] == TQ_BF16));
-            if (!k->rows_q8[types[t]]) continue;
-            for (int s = 0; s < 6; s++) {
-                const tq_type_info *info = tq_type_get(types[t]);
-                int64_t width = (int64_t)info->block * s, n = s + 1;
-                size_t bytes = tq_type_row_bytes(types[t], width), stride = bytes + 3;
-                uint8_t *w = guard(stride * (size_t)(n - 1) + bytes, false);
-                float *x = guard_floats(width, false), *y = guard((size_t)n * 4, s % 2);
-                float *row = guard((size_t)width * 4, false);
-                tq_q8 *q = guard((size_t)(width / 32) * sizeof *q, false);
-                k->quant_q8(q, x, width);
-                if (s == 5) /* extremes of both sides */
-                    for (int64_t i = 0; i < width; i++) q[i / 32].q[i % 32] = i / 32 % 2 ? 127 : -127;
-                for (int64_t b = 0; b < width / 32; b++) {
-                    int total = 0;
-                    for (int i = 0; i < 32; i++) total += q[b].q[i];
-                    q[b].sum = q[b].d * (float)total;
-                }
-                for (int64_t j = 0; j < n; j++) {
-                    void *r = random_weights(types[t], width, false);
-                    if (types[t] == TQ_Q8_0 && s == 5)
-                        for (size_t i = 0; i < bytes; i++)
-                            if (i % 34 >= 2) ((uint8_t *)r)[i] = j % 2 ? 0x80 : 0x7f;
-                    if (bytes) memcpy(w + (size_t)j * stride, r, bytes);
-                }
-                k->rows_q8[types[t]](y, w, stride, n, width, q);
-                for (int64_t j = 0; j < n; j++) {
-                    double sum = 0, size = 1e-9;
-                    if (width) k->dequant_row[types[t]](row, memcpy(guard(bytes, false), w + (size_t)j * stride, bytes), width);
-                    for (int64_t i = 0; i < width; i++) {
-                        double v = (double)row[i] * q[i / 32].q[i % 32] * q[i / 32].d;
-                        sum += v;
-                        size += fabs(v) + fabs(32 * v * 0.1);
-                    }
-                    near(k, info->name, j, y[j], sum, 2e-6, size);
-                }
-                guard_reset();
+    for (int t = 0; t < N_TYPES; t++) {
+        assert_true((k->rows_q8[types[t]] == NULL) ==
+                    (types[t] == TQ_F32 || types[t] == TQ_F16 || types[t] == TQ_BF16));
+        if (!k->rows_q8[types[t]]) continue;
+        for (int s = 0; s < 6; s++) {
+            const tq_type_info *info = tq_type_get(types[t]);
+            int64_t width = (int64_t)info->block * s, n = s + 1;
+            size_t bytes = tq_type_row_bytes(types[t], width), stride = bytes + 3;
+            uint8_t *w = guard(stride * (size_t)(n - 1) + bytes, false);
+            float *x = guard_floats(width, false), *y = guard((size_t)n * 4, s % 2);
+            float *row = guard((size_t)width * 4, false);
+            tq_q8 *q = guard((size_t)(width / 32) * sizeof *q, false);
+            k->quant_q8(q, x, width);
+            if (s == 5) /* extremes of both sides */
+                for (int64_t i = 0; i < width; i++) q[i / 32].q[i % 32] = i / 32 % 2 ? 127 : -127;
+            for (int64_t b = 0; b < width / 32; b++) {
+                int total = 0;
+                for (int i = 0; i < 32; i++) total += q[b].q[i];
+                q[b].sum = q[b].d * (float)total;
             }
+            for (int64_t j = 0; j < n; j++) {
+                void *r = random_weights(types[t], width, false);
+                if (types[t] == TQ_Q8_0 && s == 5)
+                    for (size_t i = 0; i < bytes; i++)
+                        if (i % 34 >= 2) ((uint8_t *)r)[i] = j % 2 ? 0x80 : 0x7f;
+                if (bytes) memcpy(w + (size_t)j * stride, r, bytes);
+            }
+            k->rows_q8[types[t]](y, w, stride, n, width, q);
+            for (int64_t j = 0; j < n; j++) {
+                double sum = 0, size = 1e-9;
+                if (width)
+                    k->dequant_row[types[t]](row, memcpy(guard(bytes, false), w + (size_t)j * stride, bytes), width);
+                for (int64_t i = 0; i < width; i++) {
+                    double v = (double)row[i] * q[i / 32].q[i % 32] * q[i / 32].d;
+                    sum += v;
+                    size += fabs(v) + fabs(32 * v * 0.1);
+                }
+                near(k, info->name, j, y[j], sum, 2e-6, size);
+            }
+            guard_reset();
         }
+    }
 }
 
 void check_quant_q8(void **state) {
     (void)state;
     FOR_ROWS(k)
-        for (int64_t n = 0; n <= 160; n += 32) {
-            float *x = guard_floats(n, false);
-            tq_q8 *q = guard((size_t)(n / 32) * sizeof *q, n % 64 == 0);
-            for (int64_t i = 0; i < n && i < 32; i++) x[i] = n == 64 ? 0 : x[i];
-            k->quant_q8(q, x, n);
-            for (int64_t b = 0; b < n / 32; b++) {
-                double most = 0;
-                int total = 0;
-                for (int i = 0; i < 32; i++) {
-                    most = fmax(most, fabs(x[32 * b + i]));
-                    total += q[b].q[i];
-                }
-                near(k, "quant_q8 d", b, q[b].d, most / 127, 1e-6, most);
-                near(k, "quant_q8 sum", b, q[b].sum, q[b].d * total, 1e-6, 1);
-                for (int i = 0; i < 32; i++) near(k, "quant_q8", i, q[b].d * q[b].q[i], x[32 * b + i], 0.5001, q[b].d);
+    for (int64_t n = 0; n <= 160; n += 32) {
+        float *x = guard_floats(n, false);
+        tq_q8 *q = guard((size_t)(n / 32) * sizeof *q, n % 64 == 0);
+        for (int64_t i = 0; i < n && i < 32; i++) x[i] = n == 64 ? 0 : x[i];
+        k->quant_q8(q, x, n);
+        for (int64_t b = 0; b < n / 32; b++) {
+            double most = 0;
+            int total = 0;
+            for (int i = 0; i < 32; i++) {
+                most = fmax(most, fabs(x[32 * b + i]));
+                total += q[b].q[i];
             }
-            guard_reset();
+            near(k, "quant_q8 d", b, q[b].d, most / 127, 1e-6, most);
+            near(k, "quant_q8 sum", b, q[b].sum, q[b].d * total, 1e-6, 1);
+            for (int i = 0; i < 32; i++) near(k, "quant_q8", i, q[b].d * q[b].q[i], x[32 * b + i], 0.5001, q[b].d);
         }
+        guard_reset();
+    }
     FOR_ROWS(k) { /* what is not a number is not hidden */
         float x[32] = {1, 2, NAN, 3};
         tq_q8 q;

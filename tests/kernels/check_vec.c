@@ -45,11 +45,11 @@ static void vec_case(const tq_kernels *k, int64_t n, bool front) {
 void check_vec(void **state) {
     (void)state;
     FOR_ROWS(k)
-        for (int s = 0; s < check_n_sizes; s++)
-            for (int front = 0; front < 2; front++) {
-                vec_case(k, check_sizes[s], front);
-                guard_reset();
-            }
+    for (int s = 0; s < check_n_sizes; s++)
+        for (int front = 0; front < 2; front++) {
+            vec_case(k, check_sizes[s], front);
+            guard_reset();
+        }
 }
 
 void check_exp(void **state) {
@@ -86,26 +86,26 @@ void check_exp(void **state) {
 void check_math(void **state) {
     (void)state;
     FOR_ROWS(k)
-        for (int s = 0; s < check_n_sizes; s++)
-            for (int front = 0; front < 2; front++) {
-                int64_t n = check_sizes[s];
-                float *x = guard_floats(n, front), *w = guard_floats(n, front), *y = guard(sizeof *y * (size_t)n, front);
-                double mean = 0, sum = 0;
-                for (int64_t i = 0; i < n; i++) mean += (double)x[i] * x[i] / (double)n;
-                double r = 1 / sqrt(mean + 1e-5);
-                float got = k->rms_norm(y, x, w, 1e-5f, n);
-                if (n) near(k, "rms_norm r", n, got, r, 1e-6, r);
-                for (int64_t i = 0; i < n; i++) near(k, "rms_norm", i, y[i], w[i] * x[i] * r, 1e-6, r);
-                for (int64_t i = 0; i < n; i++) x[i] *= 20;
-                k->silu_mul(y, x, w, n);
-                for (int64_t i = 0; i < n; i++)
-                    near(k, "silu_mul", i, y[i], w[i] * (x[i] / (1 + exp(-(double)x[i]))), 1e-6, 1 + fabsf(x[i]));
-                got = k->exp_sum(y, x, 2, n);
-                for (int64_t i = 0; i < n; i++) sum += exp((double)x[i] - 2);
-                for (int64_t i = 0; i < n; i++) near(k, "exp", i, y[i], exp((double)x[i] - 2), 3e-6, exp((double)x[i] - 2));
-                near(k, "exp_sum", n, got, sum, 3e-6, sum);
-                guard_reset();
-            }
+    for (int s = 0; s < check_n_sizes; s++)
+        for (int front = 0; front < 2; front++) {
+            int64_t n = check_sizes[s];
+            float *x = guard_floats(n, front), *w = guard_floats(n, front), *y = guard(sizeof *y * (size_t)n, front);
+            double mean = 0, sum = 0;
+            for (int64_t i = 0; i < n; i++) mean += (double)x[i] * x[i] / (double)n;
+            double r = 1 / sqrt(mean + 1e-5);
+            float got = k->rms_norm(y, x, w, 1e-5f, n);
+            if (n) near(k, "rms_norm r", n, got, r, 1e-6, r);
+            for (int64_t i = 0; i < n; i++) near(k, "rms_norm", i, y[i], w[i] * x[i] * r, 1e-6, r);
+            for (int64_t i = 0; i < n; i++) x[i] *= 20;
+            k->silu_mul(y, x, w, n);
+            for (int64_t i = 0; i < n; i++)
+                near(k, "silu_mul", i, y[i], w[i] * (x[i] / (1 + exp(-(double)x[i]))), 1e-6, 1 + fabsf(x[i]));
+            got = k->exp_sum(y, x, 2, n);
+            for (int64_t i = 0; i < n; i++) sum += exp((double)x[i] - 2);
+            for (int64_t i = 0; i < n; i++) near(k, "exp", i, y[i], exp((double)x[i] - 2), 3e-6, exp((double)x[i] - 2));
+            near(k, "exp_sum", n, got, sum, 3e-6, sum);
+            guard_reset();
+        }
 }
 
 static double norm_loss(const double *x, const double *w, const float *dy, int n) {
@@ -119,35 +119,35 @@ void check_norm_backward(void **state) {
     (void)state;
     enum { MAX = 65 };
     FOR_ROWS(k)
-        for (int s = 1; s < check_n_sizes && check_sizes[s] <= MAX; s++) {
-            int n = check_sizes[s];
-            float *x = guard_floats(n, s % 2), *w = guard_floats(n, s % 2), *dy = guard_floats(n, s % 2), y[MAX];
-            float *dx = guard_floats(n, s % 2), *dw = guard_floats(n, s % 2), dx0[MAX], dw0[MAX];
-            memcpy(dx0, dx, sizeof *dx * (size_t)n);
-            memcpy(dw0, dw, sizeof *dw * (size_t)n);
-            double xd[MAX], wd[MAX], h = 1e-5;
-            for (int i = 0; i < n; i++) xd[i] = x[i], wd[i] = w[i];
-            float r = k->rms_norm(y, x, w, 1e-5f, n);
-            k->rms_norm_bwd(dx, dw, dy, x, w, r, n);
-            for (int i = 0; i < n; i++) {
-                xd[i] = x[i] + h;
-                double up = norm_loss(xd, wd, dy, n);
-                xd[i] = x[i] - h;
-                double down = norm_loss(xd, wd, dy, n);
-                xd[i] = x[i];
-                near(k, "rms_norm dx", i, dx[i], dx0[i] + (up - down) / (2 * h), 2e-5, r + 1);
-                wd[i] = w[i] + h;
-                up = norm_loss(xd, wd, dy, n);
-                wd[i] = w[i] - h;
-                down = norm_loss(xd, wd, dy, n);
-                wd[i] = w[i];
-                near(k, "rms_norm dw", i, dw[i], dw0[i] + (up - down) / (2 * h), 2e-5, r + 1);
-            }
-            float *again = guard_copy(dx0, n, 0);
-            k->rms_norm_bwd(again, NULL, dy, x, w, r, n);
-            assert_memory_equal(again, dx, sizeof *dx * (size_t)n);
-            guard_reset();
+    for (int s = 1; s < check_n_sizes && check_sizes[s] <= MAX; s++) {
+        int n = check_sizes[s];
+        float *x = guard_floats(n, s % 2), *w = guard_floats(n, s % 2), *dy = guard_floats(n, s % 2), y[MAX];
+        float *dx = guard_floats(n, s % 2), *dw = guard_floats(n, s % 2), dx0[MAX], dw0[MAX];
+        memcpy(dx0, dx, sizeof *dx * (size_t)n);
+        memcpy(dw0, dw, sizeof *dw * (size_t)n);
+        double xd[MAX], wd[MAX], h = 1e-5;
+        for (int i = 0; i < n; i++) xd[i] = x[i], wd[i] = w[i];
+        float r = k->rms_norm(y, x, w, 1e-5f, n);
+        k->rms_norm_bwd(dx, dw, dy, x, w, r, n);
+        for (int i = 0; i < n; i++) {
+            xd[i] = x[i] + h;
+            double up = norm_loss(xd, wd, dy, n);
+            xd[i] = x[i] - h;
+            double down = norm_loss(xd, wd, dy, n);
+            xd[i] = x[i];
+            near(k, "rms_norm dx", i, dx[i], dx0[i] + (up - down) / (2 * h), 2e-5, r + 1);
+            wd[i] = w[i] + h;
+            up = norm_loss(xd, wd, dy, n);
+            wd[i] = w[i] - h;
+            down = norm_loss(xd, wd, dy, n);
+            wd[i] = w[i];
+            near(k, "rms_norm dw", i, dw[i], dw0[i] + (up - down) / (2 * h), 2e-5, r + 1);
         }
+        float *again = guard_copy(dx0, n, 0);
+        k->rms_norm_bwd(again, NULL, dy, x, w, r, n);
+        assert_memory_equal(again, dx, sizeof *dx * (size_t)n);
+        guard_reset();
+    }
 }
 
 static double silu_of(double g) {
@@ -157,44 +157,44 @@ static double silu_of(double g) {
 void check_silu_backward(void **state) {
     (void)state;
     FOR_ROWS(k)
-        for (int s = 0; s < check_n_sizes; s++) {
-            int n = check_sizes[s];
-            float *g = guard_floats(n, s % 2), *u = guard_floats(n, s % 2), *dy = guard_floats(n, s % 2);
-            float *dg = guard_floats(n, s % 2), *du = guard_floats(n, s % 2);
-            for (int i = 0; i < n; i++) g[i] *= 8;
-            k->silu_mul_bwd(dg, du, dy, g, u, n);
-            for (int i = 0; i < n; i++) {
-                double h = 1e-5, slope = (silu_of(g[i] + h) - silu_of(g[i] - h)) / (2 * h);
-                near(k, "silu dg", i, dg[i], dy[i] * u[i] * slope, 3e-6, 1);
-                near(k, "silu du", i, du[i], dy[i] * silu_of(g[i]), 1e-6, 8);
-            }
-            const float far[] = {-200, -90, 90, 200};
-            float one[] = {1, 1, 1, 1}, a[4], b[4];
-            k->silu_mul_bwd(a, b, one, far, one, 4);
-            for (int i = 0; i < 4; i++) near(k, "silu far", i, a[i], i < 2 ? 0 : 1, 1e-6, 1);
-            guard_reset();
+    for (int s = 0; s < check_n_sizes; s++) {
+        int n = check_sizes[s];
+        float *g = guard_floats(n, s % 2), *u = guard_floats(n, s % 2), *dy = guard_floats(n, s % 2);
+        float *dg = guard_floats(n, s % 2), *du = guard_floats(n, s % 2);
+        for (int i = 0; i < n; i++) g[i] *= 8;
+        k->silu_mul_bwd(dg, du, dy, g, u, n);
+        for (int i = 0; i < n; i++) {
+            double h = 1e-5, slope = (silu_of(g[i] + h) - silu_of(g[i] - h)) / (2 * h);
+            near(k, "silu dg", i, dg[i], dy[i] * u[i] * slope, 3e-6, 1);
+            near(k, "silu du", i, du[i], dy[i] * silu_of(g[i]), 1e-6, 8);
         }
+        const float far[] = {-200, -90, 90, 200};
+        float one[] = {1, 1, 1, 1}, a[4], b[4];
+        k->silu_mul_bwd(a, b, one, far, one, 4);
+        for (int i = 0; i < 4; i++) near(k, "silu far", i, a[i], i < 2 ? 0 : 1, 1e-6, 1);
+        guard_reset();
+    }
 }
 
 void check_adamw(void **state) {
     (void)state;
     const double lr = 1e-2, b1 = 0.9, b2 = 0.999, eps = 1e-8, decay = 0.1, clip = 0.5, c1 = 1 / (1 - 0.81), c2 = 500.25;
     FOR_ROWS(k)
-        for (int s = 0; s < check_n_sizes; s++) {
-            int n = check_sizes[s];
-            float *p = guard_floats(n, s % 2), *g = guard_floats(n, s % 2), *m = guard_floats(n, s % 2);
-            float *v = guard_floats(n, s % 2);
-            for (int i = 0; i < n; i++) v[i] = fabsf(v[i]) * 0.01f;
-            float *p0 = guard_copy(p, n, 0), *m0 = guard_copy(m, n, 0), *v0 = guard_copy(v, n, 0);
-            k->adamw(p, g, m, v, n, (float)clip, (float)lr, (float)b1, (float)b2, (float)eps, (float)decay, (float)c1,
-                     (float)c2);
-            for (int i = 0; i < n; i++) {
-                double gi = clip * g[i], mi = b1 * m0[i] + (1 - b1) * gi, vi = b2 * v0[i] + (1 - b2) * gi * gi;
-                double step = mi * c1 / (sqrt(vi * c2) + eps);
-                near(k, "adamw m", i, m[i], mi, 1e-6, 1);
-                near(k, "adamw v", i, v[i], vi, 1e-6, 1);
-                near(k, "adamw p", i, p[i], p0[i] - lr * (decay * p0[i] + step), 1e-6, 1 + fabs(step));
-            }
-            guard_reset();
+    for (int s = 0; s < check_n_sizes; s++) {
+        int n = check_sizes[s];
+        float *p = guard_floats(n, s % 2), *g = guard_floats(n, s % 2), *m = guard_floats(n, s % 2);
+        float *v = guard_floats(n, s % 2);
+        for (int i = 0; i < n; i++) v[i] = fabsf(v[i]) * 0.01f;
+        float *p0 = guard_copy(p, n, 0), *m0 = guard_copy(m, n, 0), *v0 = guard_copy(v, n, 0);
+        k->adamw(p, g, m, v, n, (float)clip, (float)lr, (float)b1, (float)b2, (float)eps, (float)decay, (float)c1,
+                 (float)c2);
+        for (int i = 0; i < n; i++) {
+            double gi = clip * g[i], mi = b1 * m0[i] + (1 - b1) * gi, vi = b2 * v0[i] + (1 - b2) * gi * gi;
+            double step = mi * c1 / (sqrt(vi * c2) + eps);
+            near(k, "adamw m", i, m[i], mi, 1e-6, 1);
+            near(k, "adamw v", i, v[i], vi, 1e-6, 1);
+            near(k, "adamw p", i, p[i], p0[i] - lr * (decay * p0[i] + step), 1e-6, 1 + fabs(step));
         }
+        guard_reset();
+    }
 }

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/rng.h"
 #include "small_model.h"
 #include "train/trainer.h"
 

@@ -1,0 +1,21 @@
+/* What a target defines. It returns 0, and traps (or lets a sanitizer trap) on what must not happen. Every block
+ * must be freed: a target ends with fuzz_check(&mem). */
+#ifndef TEST_FUZZ_H
+#define TEST_FUZZ_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/mem.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static inline void fuzz_require(bool condition) {
+    if (!condition) __builtin_trap();
+}
+
+static inline void fuzz_check(const tq_mem *mem) {
+    fuzz_require(mem->used == 0);
+}
+
+#endif

@@ -1,0 +1,403 @@
+/* A whole run into its folder: what it leaves behind, and that a run which was killed, canceled or resumed gives the bytes of
+ * one that never stopped. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <jansson.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "small_model.h"
+#include "train/tune.h"
+
+static char folder[64], model_path[128], data_path[128], other_path[128], eval_path[128];
+
+/* Options as they come from a command line. */
+typedef struct request {
+    tq_mem mem;
+    tq_option_set set;
+    tq_recipe recipe;
+    const tq_option *tables[2];
+    void *targets[2];
+} request;
+
+static void ask(request *r, const char *data, const char *const *flags) {
+    *r = (request){.tables = {tq_recipe_table, NULL}};
+    r->targets[0] = &r->recipe;
+    toque_error err;
+    char *argv[40] = {(char *)(uintptr_t)"-m", model_path, (char *)(uintptr_t)"-d", (char *)(uintptr_t)data};
+    int argc = 4;
+    while (*flags) argv[argc++] = (char *)(uintptr_t)*flags++;
+    tq_options_init(&r->set, &r->mem, r->tables, r->targets);
+    if (tq_options_defaults(&r->set, &err) != TOQUE_OK || tq_options_parse(&r->set, argc, argv, &err) != TOQUE_OK)
+        fail_msg("%s", err.message);
+}
+
+static const char *const usual[] = {"--epochs", "2", "--batch-size", "4", "--rank", "4", "--lr", "5e-3", "--save-every", "3",
+                                    "--eval-every", "2", "--eval-split", "0.2", "--dropout", "0.1", NULL};
+
+typedef struct script { /* what happens in the middle of a run */
+    tq_ctx *ctx;
+    int64_t cancel_at, kill_at;
+    int steps;
+} script;
+
+static void on_step(void *arg, const tq_step_result *r) {
+    script *s = arg;
+    s->steps++;
+    if (s->cancel_at && r->step >= s->cancel_at) atomic_store(&s->ctx->canceled, true);
+    if (s->kill_at && r->step >= s->kill_at) (void)raise(SIGKILL);
+}
+
+/* One process's part of a run. */
+static toque_status tune(const char *dir, tq_run_mode mode, const char *data, const char *const *flags, script *s,
+                         tq_progress_state *at, toque_error *err) {
+    request r;
+    tq_ctx *ctx;
+    ask(&r, data, flags);
+    assert_int_equal(tq_ctx_new(&ctx, 2, 0, "f32", err), TOQUE_OK);
+    tq_tune t;
+    script none = {0};
+    if (!s) s = &none;
+    s->ctx = ctx;
+    toque_status status = tq_tune_open(&t, ctx, &r.recipe, &r.set, err);
+    if (status == TOQUE_OK) {
+        tq_buf yaml;
+        tq_buf_init(&yaml, &r.mem, 1 << 16);
+        assert_true(tq_options_to_yaml(&r.set, 0, &yaml));
+        tq_tune_events events = {.arg = s, .step = on_step};
+        status = tq_tune_start(&t, dir, mode, &yaml, err);
+        if (status == TOQUE_OK) status = tq_tune_run(&t, &events, err);
+        if (status == TOQUE_OK) status = tq_tune_write_card(&t, yaml.data, err);
+        if (at) *at = t.at;
+        tq_buf_clear(&yaml);
+    }
+    tq_tune_close(&t);
+    assert_int_equal(r.mem.used > 0, true);
+    tq_options_clear(&r.set);
+    tq_ctx_free(ctx);
+    return status;
+}
+
+static char *read_text(const char *dir, const char *name, size_t *n) {
+    static tq_mem mem;
+    char path[256], *data;
+    toque_error err;
+    snprintf(path, sizeof path, "%s/%s", dir, name);
+    if (tq_read_file(&data, n, &mem, path, 1 << 26, &err) != TOQUE_OK) fail_msg("%s", err.message);
+    char *copy = malloc(*n + 1);
+    memcpy(copy, data, *n + 1);
+    tq_free(&mem, data);
+    return copy;
+}
+
+/* Cuts every "tokens_per_second": ... out. */
+static void without_rates(char *text) {
+    char *to = text;
+    for (const char *p = text; *p;) {
+        if (strncmp(p, ", \"tokens_per_second\"", 21) == 0) p += strcspn(p, "}");
+        else *to++ = *p++;
+    }
+    *to = 0;
+}
+
+static void assert_same_runs(const char *a, const char *b) {
+    static const char *const names[] = {"adapter_model.safetensors", "adapter_config.json", "checkpoint/state.safetensors",
+                                        "metrics.jsonl"};
+    for (int i = 0; i < 4; i++) {
+        size_t n, m;
+        char *x = read_text(a, names[i], &n), *y = read_text(b, names[i], &m);
+        if (i == 3) {
+            without_rates(x);
+            without_rates(y);
+            assert_string_equal(x, y);
+        } else if (n != m || memcmp(x, y, n)) {
+            fail_msg("%s differs between %s and %s", names[i], a, b);
+        }
+        free(x);
+        free(y);
+    }
+}
+
+static char *place(char out[128], const char *name) {
+    snprintf(out, 128, "%s/%s", folder, name);
+    return out;
+}
+
+static void finish(const char *dir, tq_run_mode mode, const char *const *flags, script *s, tq_progress_state *at) {
+    toque_error err;
+    if (tune(dir, mode, data_path, flags, s, at, &err) != TOQUE_OK) fail_msg("%s", err.message);
+}
+
+/* 20 rows, 4 of them held out: 4 steps an epoch, 8 in all. */
+static void a_run_leaves_what_it_promises(void **state) {
+    (void)state;
+    char dir[128];
+    tq_progress_state at;
+    finish(place(dir, "whole"), TQ_RUN_NEW, usual, NULL, &at);
+    assert_int_equal(at.step, 8);
+    assert_int_equal(at.evaluated, 8);
+    assert_true(at.best_eval < at.base_eval);
+    size_t n;
+    char *text = read_text(dir, "metrics.jsonl", &n);
+    int steps = 0, evals = 0;
+    for (char *line = strtok(text, "\n"); line; line = strtok(NULL, "\n")) {
+        json_t *o = json_loads(line, 0, NULL);
+        assert_non_null(o);
+        if (json_object_get(o, "loss")) {
+            steps++;
+            assert_null(json_object_get(o, "eval_loss"));
+            assert_int_equal(json_integer_value(json_object_get(o, "step")), steps);
+            assert_true(json_number_value(json_object_get(o, "grad_norm")) > 0);
+            assert_true(json_number_value(json_object_get(o, "tokens_per_second")) > 0);
+            assert_true(json_integer_value(json_object_get(o, "target_tokens")) > 0);
+            assert_true(json_integer_value(json_object_get(o, "tokens")) > json_integer_value(json_object_get(o, "target_tokens")));
+        } else {
+            evals++;
+            assert_true(json_number_value(json_object_get(o, "eval_loss")) > 0);
+        }
+        json_decref(o);
+    }
+    free(text);
+    assert_int_equal(steps, 8);
+    assert_int_equal(evals, 5); /* before, and after 2, 4, 6, 8 */
+    text = read_text(dir, "recipe.yaml", &n);
+    assert_non_null(strstr(text, "lr: 0.005\n"));
+    assert_non_null(strstr(text, "alpha: 8\n")); /* resolved: 2 x rank */
+    assert_non_null(strstr(text, "keep: best\n"));
+    free(text);
+    text = read_text(dir, "README.md", &n);
+    assert_non_null(strstr(text, "held-out rows, best"));
+    free(text);
+    text = read_text(dir, "adapter_config.json", &n);
+    assert_non_null(strstr(text, "\"peft_type\": \"LORA\""));
+    free(text);
+    toque_error err;
+    assert_int_equal(tune(dir, TQ_RUN_NEW, data_path, usual, NULL, NULL, &err), TOQUE_EINVAL); /* it is there already */
+    char again[128];
+    finish(place(again, "again"), TQ_RUN_NEW, usual, NULL, NULL);
+    assert_same_runs(dir, again);
+    finish(again, TQ_RUN_RESUME, usual, NULL, NULL); /* a finished run is finished */
+    assert_same_runs(dir, again);
+    finish(again, TQ_RUN_OVERWRITE, usual, NULL, NULL);
+    assert_same_runs(dir, again);
+}
+
+static void a_canceled_run_goes_on_to_the_same_bytes(void **state) {
+    (void)state;
+    char whole[128], dir[128];
+    place(whole, "whole");
+    place(dir, "canceled");
+    toque_error err;
+    int64_t before = 0;
+    for (int64_t at = 1; at <= 7; at += 2) {
+        script s = {.cancel_at = at};
+        tq_progress_state stopped;
+        assert_int_equal(tune(dir, at == 1 ? TQ_RUN_NEW : TQ_RUN_RESUME, data_path, usual, &s, &stopped, &err), TOQUE_ECANCELED);
+        assert_int_equal(stopped.step, at);
+        assert_int_equal(s.steps, at - before); /* no step was made twice */
+        before = at;
+    }
+    finish(dir, TQ_RUN_RESUME, usual, NULL, NULL);
+    assert_same_runs(whole, dir);
+}
+
+static void a_killed_run_goes_on_to_the_same_bytes(void **state) {
+    (void)state;
+    char whole[128], dir[128];
+    place(whole, "whole");
+    place(dir, "killed");
+    static const int64_t kill_at[] = {1, 3, 4, 8, 7}; /* before the first checkpoint, at one, behind one, at the end */
+    for (size_t i = 0; i < sizeof kill_at / sizeof kill_at[0]; i++) {
+        pid_t child = fork();
+        if (child == 0) {
+            toque_error err;
+            script s = {.kill_at = kill_at[i]};
+            (void)tune(dir, i == 0 ? TQ_RUN_NEW : TQ_RUN_RESUME, data_path, usual, &s, NULL, &err);
+            _exit(0);
+        }
+        int status;
+        assert_int_equal(waitpid(child, &status, 0), child);
+        assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+    }
+    finish(dir, TQ_RUN_RESUME, usual, NULL, NULL);
+    assert_same_runs(whole, dir);
+}
+
+static void a_resumed_run_must_be_the_same_run(void **state) {
+    (void)state;
+    char dir[128];
+    toque_error err;
+    script s = {.cancel_at = 2};
+    place(dir, "changed");
+    assert_int_equal(tune(dir, TQ_RUN_NEW, data_path, usual, &s, NULL, &err), TOQUE_ECANCELED);
+    const char *lr[] = {"--epochs", "2", "--batch-size", "4", "--rank", "4", "--lr", "4e-3", "--save-every", "3",
+                        "--eval-every", "2", "--eval-split", "0.2", "--dropout", "0.1", NULL};
+    assert_int_equal(tune(dir, TQ_RUN_RESUME, data_path, lr, NULL, NULL, &err), TOQUE_EINVAL);
+    assert_non_null(strstr(err.message, "lr was 0.005"));
+    assert_int_equal(tune(dir, TQ_RUN_RESUME, other_path, usual, NULL, NULL, &err), TOQUE_EINVAL);
+    assert_non_null(strstr(err.message, "data was"));
+    finish(dir, TQ_RUN_RESUME, usual, NULL, NULL); /* refusals left it as it was */
+    char whole[128];
+    assert_same_runs(place(whole, "whole"), dir);
+}
+
+static void patience_stops_and_keeps_the_best(void **state) {
+    (void)state;
+    char dir[128];
+    tq_progress_state at;
+    const char *flags[] = {"--epochs", "40", "--batch-size", "4", "--rank", "8", "--lr", "5e-2", "--eval-every", "2",
+                           "--patience", "2", "--eval-data", eval_path, NULL};
+    finish(place(dir, "patience"), TQ_RUN_NEW, flags, NULL, &at);
+    assert_true(at.stopped);
+    assert_int_equal(at.worse, 2);
+    assert_true(at.step < 40 * 5 && at.best_step == at.step - 4 && at.best_eval < at.last_eval);
+    /* What was kept is what was best: evaluated again it gives the best loss. */
+    request r;
+    tq_ctx *ctx;
+    toque_error err;
+    tq_tune t;
+    ask(&r, data_path, (const char *[]){"--init-adapter", dir, "--eval-data", eval_path, "--epochs", "1", NULL});
+    assert_int_equal(tq_ctx_new(&ctx, 1, 0, "f32", &err), TOQUE_OK);
+    if (tq_tune_open(&t, ctx, &r.recipe, &r.set, &err) != TOQUE_OK) fail_msg("%s", err.message);
+    assert_int_equal(r.recipe.rank, 8);
+    double loss;
+    assert_int_equal(tq_trainer_evaluate(&t.trainer, &t.held_out, &loss, NULL, &err), TOQUE_OK);
+    if (!(fabs(loss - at.best_eval) < 1e-6 * loss)) fail_msg("%g and %g", loss, at.best_eval);
+    tq_tune_close(&t);
+    tq_options_clear(&r.set);
+    tq_ctx_free(ctx);
+}
+
+static void expect(const char *const *flags, toque_status want, const char *words) {
+    toque_error err = {.message = ""};
+    request r;
+    tq_ctx *ctx;
+    tq_tune t;
+    ask(&r, data_path, flags);
+    assert_int_equal(tq_ctx_new(&ctx, 1, 0, "f32", &err), TOQUE_OK);
+    toque_status status = tq_tune_open(&t, ctx, &r.recipe, &r.set, &err);
+    if (status != want || (want != TOQUE_OK && !strstr(err.message, words)))
+        fail_msg("status %d (%s), expected %d with \"%s\"", (int)status, err.message, (int)want, words);
+    tq_tune_close(&t);
+    assert_int_equal(tq_pool_threads(ctx->pool), 1);
+    tq_options_clear(&r.set);
+    tq_ctx_free(ctx);
+}
+#define EXPECT(status, words, ...) expect((const char *[]){__VA_ARGS__, NULL}, TOQUE_##status, words)
+
+static void what_does_not_exist_or_fit_is_refused_with_a_reason(void **state) {
+    (void)state;
+    char whole[128];
+    place(whole, "whole"); /* rank 4, alpha 8 */
+    EXPECT(EINVAL, "did you mean \"sft\"", "--objective", "sfx");
+    EXPECT(EUNSUPPORTED, "there is: lora", "--method", "full");
+    EXPECT(EINVAL, "did you mean \"adamw\"", "--optimizer", "adam");
+    EXPECT(EINVAL, "patience needs held-out rows", "--patience", "2", "--eval-split", "0");
+    EXPECT(EINVAL, "keep best needs held-out rows", "--keep", "best", "--max-steps", "3");
+    EXPECT(EINVAL, "patience needs evaluations", "--patience", "2", "--eval-every", "0");
+    EXPECT(EINVAL, "leave one of the two out", "--eval-split", "0.1", "--eval-data", eval_path);
+    EXPECT(EINVAL, "above the model's context of 256", "--max-length", "512");
+    EXPECT(EINVAL, "epochs must be above 0", "--epochs", "0");
+    EXPECT(EINVAL, "warmup 2.5", "--warmup", "2.5");
+    EXPECT(EINVAL, "rank is 8, but init_adapter", "--init-adapter", whole, "--rank", "8");
+    EXPECT(EINVAL, "targets are q_proj", "--init-adapter", whole, "--targets", "q_proj");
+    EXPECT(OK, "", "--init-adapter", whole, "--rank", "4", "--alpha", "8", "--targets", "all");
+    EXPECT(OK, "", "--lora_r", "2", "--num_train_epochs", "1", "--per_device_train_batch_size", "2", "--learning_rate", "1e-3",
+           "--optim", "adamw_torch", "--lora_target_modules", "q_proj,v_proj", "--val_set_size", "0.1");
+}
+
+static void a_full_disk_ends_the_run_with_one_error_and_an_intact_checkpoint(void **state) {
+    (void)state;
+    char dir[128], whole[128];
+    place(dir, "full");
+    toque_error err;
+    script s = {.cancel_at = 2};
+    assert_int_equal(tune(dir, TQ_RUN_NEW, data_path, usual, &s, NULL, &err), TOQUE_ECANCELED);
+    pid_t child = fork();
+    if (child == 0) {
+        struct rlimit limit = {30000, 30000}; /* room for lines, not for a checkpoint */
+        (void)signal(SIGXFSZ, SIG_IGN);
+        if (setrlimit(RLIMIT_FSIZE, &limit)) _exit(2);
+        toque_status status = tune(dir, TQ_RUN_RESUME, data_path, usual, NULL, NULL, &err);
+        _exit(status == TOQUE_EIO && strstr(err.message, "could not be saved") ? 0 : 3);
+    }
+    int status;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), 0);
+    finish(dir, TQ_RUN_RESUME, usual, NULL, NULL);
+    assert_same_runs(place(whole, "whole"), dir);
+}
+
+static void every_failed_allocation_of_a_start_is_reported_and_nothing_leaks(void **state) {
+    (void)state;
+    toque_error err;
+    tq_ctx *ctx;
+    assert_int_equal(tq_ctx_new(&ctx, 1, 0, "f32", &err), TOQUE_OK);
+    size_t before = ctx->mem.used;
+    toque_status status = TOQUE_ENOMEM;
+    unsigned n = 1;
+    for (; status != TOQUE_OK && n < 20000; n += n < 300 ? 1 : 17) {
+        request r;
+        tq_tune t;
+        ask(&r, data_path, usual);
+        ctx->mem.fail_at = ctx->mem.calls + n;
+        status = tq_tune_open(&t, ctx, &r.recipe, &r.set, &err);
+        ctx->mem.fail_at = 0;
+        if (status != TOQUE_OK && status != TOQUE_ENOMEM) fail_msg("allocation %u: %s", n, err.message);
+        tq_tune_close(&t);
+        assert_int_equal(ctx->mem.used, before);
+        tq_options_clear(&r.set);
+    }
+    assert_int_equal(status, TOQUE_OK);
+    tq_ctx_free(ctx);
+}
+
+static void write_rows(const char *path, int n, int shift) {
+    FILE *f = fopen(path, "w");
+    assert_non_null(f);
+    for (int i = 0; i < n; i++)
+        fprintf(f, "{\"messages\": [{\"role\": \"user\", \"content\": \"what is %d?\"}, {\"role\": \"assistant\", \"content\": "
+                "\"it is %c%c%c\"}]}\n", i + shift, 'a' + (i + shift) % 7, 'a' + (i + shift) % 5, 'a' + (i + shift) % 3);
+    assert_int_equal(fclose(f), 0);
+}
+
+static int set_up(void **state) {
+    (void)state;
+    if (!small_folder(folder)) return 1;
+    place(model_path, "model.gguf");
+    write_rows(place(data_path, "rows.jsonl"), 20, 0);
+    write_rows(place(other_path, "other.jsonl"), 20, 1);
+    write_rows(place(eval_path, "eval.jsonl"), 8, 100);
+    return small_model_write(model_path) ? 0 : 1;
+}
+
+static int tear_down(void **state) {
+    (void)state;
+    small_remove(folder);
+    return 0;
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_run_leaves_what_it_promises),
+        cmocka_unit_test(a_canceled_run_goes_on_to_the_same_bytes),
+        cmocka_unit_test(a_killed_run_goes_on_to_the_same_bytes),
+        cmocka_unit_test(a_resumed_run_must_be_the_same_run),
+        cmocka_unit_test(patience_stops_and_keeps_the_best),
+        cmocka_unit_test(what_does_not_exist_or_fit_is_refused_with_a_reason),
+        cmocka_unit_test(a_full_disk_ends_the_run_with_one_error_and_an_intact_checkpoint),
+        cmocka_unit_test(every_failed_allocation_of_a_start_is_reported_and_nothing_leaks),
+    };
+    return cmocka_run_group_tests(tests, set_up, tear_down);
+}
