@@ -6,7 +6,6 @@
 #include "base/progress.h"
 #include "cli/data_options.h"
 #include "cli/predict.h"
-#include "infer/score.h"
 
 typedef struct options {
     tq_cli_model model;
@@ -54,7 +53,7 @@ typedef struct job {
     tq_rows *rows;
     tq_predict_out out;
     tq_labels labels;
-    tq_scorer *scorer;
+    tq_chooser *chooser;
     tq_decoder *decoder;
     tq_progress progress;
     pending ring[RING];
@@ -150,6 +149,23 @@ static json_t *question(const job *j, const tq_row *row) {
     return list;
 }
 
+/* The likeliest label as the row's answer; none when the row is over the context. */
+static toque_status choose_label(job *j, json_t *messages, json_t *tools, tq_prediction *p, toque_error *err) {
+    double *logp = TQ_NEW_ARRAY(&j->cli->mem, double, j->labels.n);
+    if (!logp) return TQ_NOMEM(err);
+    bool fits;
+    toque_status status = tq_labels_score(&j->labels, j->loaded.model, j->chooser, tq_cli_hats(&j->loaded), messages, tools,
+                                          logp, &fits, err);
+    if (status == TOQUE_OK && fits) {
+        const char *label = j->labels.items[tq_labels_best(logp, j->labels.n, &p->probability)];
+        p->len = strlen(label);
+        p->answer = tq_strdup(&j->loaded.ctx->mem, label);
+        if (!p->answer) status = TQ_NOMEM(err);
+    }
+    tq_free(&j->cli->mem, logp);
+    return status;
+}
+
 static toque_status prompt_tokens(job *j, json_t *messages, json_t *tools, tq_tokens *list, toque_error *err) {
     tq_model *model = j->loaded.model;
     if (!model->chat_template && json_array_size(messages) == 1) { /* a base model continues the text */
@@ -195,9 +211,9 @@ static toque_status begin(job *j, const tq_row *row, toque_error *err) {
     if (!messages) return TQ_NOMEM(err);
     if (json_array_size(messages) == 0) {
         status = TQ_FAIL(err, EFORMAT, "there is nothing to answer: the assistant's turn is all there is");
-    } else if (j->scorer) {
+    } else if (j->chooser) {
         e->done = true;
-        status = tq_labels_choose(&j->labels, j->loaded.model, j->scorer, tq_cli_hats(&j->loaded), messages, row->tools, &e->p, err);
+        status = choose_label(j, messages, row->tools, &e->p, err);
     } else {
         status = prompt_tokens(j, messages, row->tools, &list, err);
         if (status == TOQUE_OK) status = tq_decoder_add(j->decoder, j->next, list.ids, (int)list.len, err);
@@ -226,7 +242,7 @@ static toque_status fill(job *j, bool *more, toque_error *err) {
         if (tq_rows_count(j->rows) <= j->out.kept) continue;
         TQ_TRY(begin(j, &row, err));
         j->next++;
-        if (j->scorer) break;
+        if (j->chooser) break;
     }
     return TOQUE_OK;
 }
@@ -259,7 +275,7 @@ static toque_status open_job(job *j, toque_error *err) {
     TQ_TRY(make_key(j, key, err));
     TQ_TRY(tq_predict_open(&j->out, j->cli, o->out, j->rows, key, o->resume, o->overwrite, err));
     if (j->out.kept) tq_cli_note(j->cli, "%zu rows were answered before and are kept", j->out.kept);
-    if (o->labels) return tq_scorer_new(&j->scorer, model, j->loaded.max_rank, err);
+    if (o->labels) return tq_chooser_new(&j->chooser, model, j->loaded.max_rank, err);
     int n = o->n < model->config.context ? (int)o->n : model->config.context;
     return tq_decoder_new(&j->decoder, model, tq_cli_hats(&j->loaded), j->loaded.max_rank, n, on_done, j, err);
 }
@@ -268,7 +284,7 @@ static void close_job(job *j) {
     for (size_t i = 0; i < RING; i++)
         if (j->ring[i].p.answer) tq_free(&j->loaded.ctx->mem, j->ring[i].p.answer);
     tq_decoder_free(j->decoder);
-    tq_scorer_free(j->scorer);
+    tq_chooser_free(j->chooser);
     tq_predict_close(&j->out);
     tq_rows_close(j->rows);
     tq_labels_clear(&j->labels);

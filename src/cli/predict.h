@@ -4,6 +4,7 @@
 
 #include "cli/cli.h"
 #include "cli/load.h"
+#include "eval/labels.h"
 #include "train/rows.h"
 
 /* What a row gets. */
@@ -26,21 +27,6 @@ int tq_decoder_active(const tq_decoder *d);
 toque_status tq_decoder_add(tq_decoder *d, size_t id, const tq_token *prompt, int n, toque_error *err) TQ_MUST;
 /* One token for every active row; fn is called for the rows that are done. */
 toque_status tq_decoder_step(tq_decoder *d, toque_error *err) TQ_MUST;
-
-/* --- labels ------------------------------------------------------------------------------------------------------- */
-typedef struct tq_labels {
-    tq_mem *mem;
-    char **items;
-    size_t n, cap;
-} tq_labels;
-/* text: a file with one label a line, or labels with commas between. EINVAL for fewer than two or a double one. */
-toque_status tq_labels_read(tq_labels *labels, tq_mem *mem, const char *text, toque_error *err) TQ_MUST;
-void tq_labels_clear(tq_labels *labels);
-/* The likeliest label as the answer to messages (without an assistant turn at their end), and its share among all. The
- * answer is as the model would be trained on it, its end-of-turn token included. p->answer NULL: over the context. */
-struct tq_scorer;
-toque_status tq_labels_choose(const tq_labels *labels, tq_model *model, struct tq_scorer *scorer, const tq_hats *hats,
-                              json_t *messages, json_t *tools, tq_prediction *p, toque_error *err) TQ_MUST;
 
 /* --- the output ----------------------------------------------------------------------------------------------------- */
 typedef struct tq_predict_out {

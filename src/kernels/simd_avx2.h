@@ -12,7 +12,6 @@ enum { VW = 8, TILE_M = 6, TILE_V = 2 };
 typedef __m256 vf;
 typedef __m256i vi;
 
-/* clang-format off: a table of names, one a line */
 static inline vf vf_zero(void) {
     return _mm256_setzero_ps();
 }
@@ -162,6 +161,5 @@ static inline void vf_transpose(vf r[VW]) {
 static inline vf vf_sums(vf r[VW]) {
     return simd_sums8(r);
 }
-/* clang-format on */
 
 #endif

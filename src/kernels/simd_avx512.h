@@ -17,7 +17,6 @@ enum { VW = 16, TILE_M = 12, TILE_V = 2 };
 typedef __m512 vf;
 typedef __m512i vi;
 
-/* clang-format off: a table of names, one a line */
 static inline vf vf_zero(void) {
     return _mm512_setzero_ps();
 }
@@ -185,6 +184,5 @@ static inline vf vf_dot_bf16(vf acc, vi a, vi b) {
     return _mm512_dpbf16_ps(acc, x, y);
 }
 #endif
-/* clang-format on */
 
 #endif

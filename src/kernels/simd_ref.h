@@ -23,7 +23,6 @@ typedef float vf __attribute__((vector_size(16)));
 typedef int32_t vi __attribute__((vector_size(16)));
 typedef uint32_t simd_u4 __attribute__((vector_size(16)));
 
-/* clang-format off: a table of names, one a line */
 static inline vf vf_zero(void) {
     return (vf){0, 0, 0, 0};
 }
@@ -298,6 +297,5 @@ static inline float f8x_sum(f8x a) {
     for (int i = 0; i < 4; i++) t[i] = a[i] + a[i + 4];
     return (t[0] + t[2]) + (t[1] + t[3]);
 }
-/* clang-format on */
 
 #endif

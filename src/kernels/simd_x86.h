@@ -13,7 +13,6 @@
 #endif
 #include TQ_INTRINSICS_H
 
-/* clang-format off: a table of names, one a line */
 static inline float simd_half(uint16_t h) {
     return _cvtsh_ss(h);
 }
@@ -126,6 +125,5 @@ static inline f8x f8x_of_u8(const uint8_t *p) {
 static inline float f8x_sum(f8x a) {
     return simd_sum8(a);
 }
-/* clang-format on */
 
 #endif

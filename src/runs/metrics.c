@@ -23,8 +23,8 @@ static json_t *parse_line(const char *line, size_t n, int64_t *step) {
     return NULL;
 }
 
-/* How many bytes of text to keep: whole lines up to the first that cannot be read or whose step lies behind `keep`. */
-static size_t kept_bytes(const char *text, size_t n, int64_t keep, int64_t *last) {
+/* How many bytes of text to keep: whole lines up to the first that cannot be read or is of later. */
+static size_t kept_bytes(const char *text, size_t n, int64_t step_now, int64_t evaluated, int64_t *last) {
     size_t at = 0;
     *last = 0;
     while (at < n) {
@@ -32,8 +32,8 @@ static size_t kept_bytes(const char *text, size_t n, int64_t keep, int64_t *last
         if (!end) break;
         int64_t step = 0;
         json_t *object = parse_line(text + at, (size_t)(end - text) - at, &step);
-        bool ok = object && step <= keep;
-        if (ok && json_object_get(object, "loss")) *last = step;
+        bool is_step = json_object_get(object, "loss") != NULL, ok = object && step <= (is_step ? step_now : evaluated);
+        if (ok && is_step) *last = step;
         json_decref(object);
         if (!ok) break;
         at = (size_t)(end - text) + 1;
@@ -41,7 +41,7 @@ static size_t kept_bytes(const char *text, size_t n, int64_t keep, int64_t *last
     return at;
 }
 
-static toque_status cut(tq_mem *mem, const char *path, int64_t keep, int64_t *last, toque_error *err) {
+static toque_status cut(tq_mem *mem, const char *path, int64_t step, int64_t evaluated, int64_t *last, toque_error *err) {
     char *text = NULL;
     size_t n = 0;
     *last = 0;
@@ -52,22 +52,22 @@ static toque_status cut(tq_mem *mem, const char *path, int64_t keep, int64_t *la
         if (err) *err = missing;
         return status;
     }
-    size_t stay = kept_bytes(text, n, keep, last);
+    size_t stay = kept_bytes(text, n, step, evaluated, last);
     if (stay < n) status = tq_write_file(mem, path, text, stay, err);
     tq_free(mem, text);
     return status;
 }
 
-toque_status tq_metrics_open(tq_metrics *m, tq_mem *mem, const char *path, int64_t keep, int64_t *last,
+toque_status tq_metrics_open(tq_metrics *m, tq_mem *mem, const char *path, int64_t step, int64_t evaluated, int64_t *last,
                              toque_error *err) {
     int64_t unused;
     *m = (tq_metrics){.mem = mem, .fd = -1};
     if (!last) last = &unused;
     *last = 0;
-    if (keep > 0) TQ_TRY(cut(mem, path, keep, last, err));
+    if (step >= 0) TQ_TRY(cut(mem, path, step, evaluated, last, err));
     m->path = tq_strdup(mem, path);
     if (!m->path) return TQ_NOMEM(err);
-    m->fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | (keep > 0 ? 0 : O_TRUNC), 0666);
+    m->fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | (step >= 0 ? 0 : O_TRUNC), 0666);
     if (m->fd >= 0) return TOQUE_OK;
     toque_status status = TQ_FAIL(err, EIO, "cannot open %s: %s", path, strerror(errno));
     tq_metrics_close(m);

@@ -22,9 +22,10 @@ typedef struct tq_metrics_step {
     double tokens_per_second;
 } tq_metrics_step;
 
-/* Opens for appending. Lines of steps after `keep` are removed first, and so is a line that was cut short (keep 0: the
- * file starts anew). *last (may be NULL) is the last step that has a line with `loss` (0: none). */
-toque_status tq_metrics_open(tq_metrics *m, tq_mem *mem, const char *path, int64_t keep, int64_t *last,
+/* Opens for appending. First everything is removed from the first line on that a run which stands after `step` steps, its
+ * last evaluation made after `evaluated`, has not written yet, or that was cut short (step -1: the file starts anew).
+ * *last (may be NULL) is the last step that has a line with `loss` (0: none). */
+toque_status tq_metrics_open(tq_metrics *m, tq_mem *mem, const char *path, int64_t step, int64_t evaluated, int64_t *last,
                              toque_error *err) TQ_MUST;
 void tq_metrics_close(tq_metrics *m); /* accepts a zeroed struct */
 toque_status tq_metrics_put_step(tq_metrics *m, const tq_metrics_step *s, toque_error *err) TQ_MUST;

@@ -1,6 +1,7 @@
 /* Run folders. See run.h. */
 #include "runs/run.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
@@ -9,8 +10,8 @@
 
 /* The recipe is written first and marks a folder as a run. Removal goes backwards, so that a folder stays a run until
  * nothing else of it is left. */
-static const char *const owned[] = {TQ_RUN_RECIPE,         TQ_RUN_METRICS, TQ_RUN_CARD,      TQ_RUN_ADAPTER_CONFIG,
-                                    TQ_RUN_ADAPTER_MODEL,  TQ_RUN_STATE,   TQ_RUN_CHECKPOINT};
+static const char *const owned[] = {TQ_RUN_RECIPE,        TQ_RUN_METRICS,    TQ_RUN_CARD, TQ_RUN_ADAPTER_CONFIG,
+                                    TQ_RUN_ADAPTER_MODEL,  TQ_RUN_CHECKPOINT, TQ_RUN_STATE};
 enum { N_OWNED = sizeof owned / sizeof owned[0] };
 
 static toque_status is_run(tq_mem *mem, const char *dir, bool *result, toque_error *err) {
@@ -39,6 +40,25 @@ toque_status tq_run_check(tq_mem *mem, const char *dir, tq_run_mode mode, toque_
     return TOQUE_OK;
 }
 
+/* "state.safetensors.tmp-a1B2c3" in `dir`: what an atomic write leaves when its process is killed (base/io.h). */
+static bool is_leftover(const char *name) {
+    const char *mark = strstr(name, ".tmp-");
+    for (int i = 0; mark && strlen(mark) == 11 && i < N_OWNED; i++) {
+        const char *slash = strrchr(owned[i], '/'), *base = slash ? slash + 1 : owned[i];
+        if (strlen(base) == (size_t)(mark - name) && memcmp(base, name, strlen(base)) == 0) return true;
+    }
+    return false;
+}
+
+/* They only waste space, so one that stays is no error. */
+static void remove_leftovers(const char *path) {
+    DIR *dir = opendir(path);
+    if (!dir) return;
+    for (struct dirent *e; (e = readdir(dir));)
+        if (is_leftover(e->d_name)) (void)unlinkat(dirfd(dir), e->d_name, 0);
+    closedir(dir);
+}
+
 static toque_status remove_owned(const tq_run *run, toque_error *err) {
     for (int i = N_OWNED; i-- > 0;) {
         char *path = tq_run_path(run, owned[i]);
@@ -60,6 +80,7 @@ toque_status tq_run_open(tq_run *run, tq_mem *mem, const char *dir, tq_run_mode 
     TQ_TRY(tq_run_check(mem, dir, mode, err));
     TQ_TRY(tq_make_dirs(mem, dir, err));
     toque_status status = TOQUE_OK;
+    char *checkpoint = NULL;
     run->dir = tq_strdup(mem, dir);
     if (!run->dir) TQ_GO(TQ_NOMEM(err));
     run->lock = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -68,8 +89,13 @@ toque_status tq_run_open(tq_run *run, tq_mem *mem, const char *dir, tq_run_mode 
     if (flock(run->lock, LOCK_EX | LOCK_NB) < 0 && errno == EWOULDBLOCK)
         TQ_GO(TQ_FAIL(err, EBUSY, "another process is training into %s: wait for it or give another -o RUN", dir));
     TQ_GO(tq_run_check(mem, dir, mode, err)); /* again: now nobody else changes it */
+    checkpoint = tq_run_path(run, TQ_RUN_CHECKPOINT);
+    if (!checkpoint) TQ_GO(TQ_NOMEM(err));
+    remove_leftovers(dir);
+    remove_leftovers(checkpoint);
     if (mode == TQ_RUN_OVERWRITE) TQ_GO(remove_owned(run, err));
 done:
+    tq_free(mem, checkpoint);
     if (status != TOQUE_OK) tq_run_close(run);
     return status;
 }

@@ -14,8 +14,8 @@
 #include "text/template.h"
 
 enum {
-    TQ_J_MAX_DEPTH = 900,    /* nesting of evaluation: a level takes at most some KB of stack with sanitizers */
-    TQ_J_MAX_NESTING = 150,  /* nesting of the parser */
+    TQ_J_MAX_DEPTH = 900,   /* nesting of evaluation: a level takes at most some KB of stack with sanitizers */
+    TQ_J_MAX_NESTING = 150, /* nesting of the parser */
     TQ_J_MAX_SOURCE = 8 << 20,
     TQ_J_MAX_RANGE = 100000, /* jinja2's sandbox has the same */
     TQ_J_NO_NAME = -1
@@ -136,7 +136,7 @@ typedef struct tq_jframe { /* the variables of one scope */
     struct tq_jslot {
         int32_t name;
         tq_jval value;
-    } *slots;
+    } * slots;
     size_t len, cap;
 } tq_jframe;
 
@@ -145,7 +145,7 @@ typedef struct tq_jloop {
     size_t index0;
     size_t depth0;
     bool changed_set;
-    tq_jval changed; /* the arguments of the last call of changed() */
+    tq_jval changed;                  /* the arguments of the last call of changed() */
     const struct tq_jnode *recursive; /* the FOR node when marked so */
     tq_jframe *outer;
 } tq_jloop;
@@ -159,19 +159,78 @@ typedef struct tq_jmacro {
 
 typedef enum tq_jkind {
     /* expressions */
-    TQ_JN_CONST, TQ_JN_NAME, TQ_JN_TUPLE, TQ_JN_LIST, TQ_JN_DICT, TQ_JN_PAIR, TQ_JN_ATTR, TQ_JN_ITEM, TQ_JN_SLICE,
-    TQ_JN_CALL, TQ_JN_FILTER, TQ_JN_TEST, TQ_JN_NOT, TQ_JN_NEG, TQ_JN_POS, TQ_JN_AND, TQ_JN_OR, TQ_JN_BINARY,
-    TQ_JN_CONCAT, TQ_JN_COMPARE, TQ_JN_OPERAND, TQ_JN_COND, TQ_JN_KWARG, TQ_JN_STAR, TQ_JN_STARSTAR, TQ_JN_NSREF,
+    TQ_JN_CONST,
+    TQ_JN_NAME,
+    TQ_JN_TUPLE,
+    TQ_JN_LIST,
+    TQ_JN_DICT,
+    TQ_JN_PAIR,
+    TQ_JN_ATTR,
+    TQ_JN_ITEM,
+    TQ_JN_SLICE,
+    TQ_JN_CALL,
+    TQ_JN_FILTER,
+    TQ_JN_TEST,
+    TQ_JN_NOT,
+    TQ_JN_NEG,
+    TQ_JN_POS,
+    TQ_JN_AND,
+    TQ_JN_OR,
+    TQ_JN_BINARY,
+    TQ_JN_CONCAT,
+    TQ_JN_COMPARE,
+    TQ_JN_OPERAND,
+    TQ_JN_COND,
+    TQ_JN_KWARG,
+    TQ_JN_STAR,
+    TQ_JN_STARSTAR,
+    TQ_JN_NSREF,
     /* statements */
-    TQ_JN_DATA, TQ_JN_OUTPUT, TQ_JN_FOR, TQ_JN_IF, TQ_JN_SET, TQ_JN_SETBLOCK, TQ_JN_MACRO, TQ_JN_CALLBLOCK,
-    TQ_JN_FILTERBLOCK, TQ_JN_WITH, TQ_JN_BREAK, TQ_JN_CONTINUE, TQ_JN_GENERATION
+    TQ_JN_DATA,
+    TQ_JN_OUTPUT,
+    TQ_JN_FOR,
+    TQ_JN_IF,
+    TQ_JN_SET,
+    TQ_JN_SETBLOCK,
+    TQ_JN_MACRO,
+    TQ_JN_CALLBLOCK,
+    TQ_JN_FILTERBLOCK,
+    TQ_JN_WITH,
+    TQ_JN_BREAK,
+    TQ_JN_CONTINUE,
+    TQ_JN_GENERATION
 } tq_jkind;
 
 typedef enum tq_jop {
-    TQ_JO_NONE, TQ_JO_ADD, TQ_JO_SUB, TQ_JO_MUL, TQ_JO_DIV, TQ_JO_FLOORDIV, TQ_JO_MOD, TQ_JO_POW, TQ_JO_EQ, TQ_JO_NE,
-    TQ_JO_LT, TQ_JO_LE, TQ_JO_GT, TQ_JO_GE, TQ_JO_IN, TQ_JO_NOTIN, TQ_JO_LPAREN, TQ_JO_RPAREN, TQ_JO_LBRACKET,
-    TQ_JO_RBRACKET, TQ_JO_LBRACE, TQ_JO_RBRACE, TQ_JO_TILDE, TQ_JO_PIPE, TQ_JO_DOT, TQ_JO_COMMA, TQ_JO_COLON,
-    TQ_JO_SEMICOLON, TQ_JO_ASSIGN
+    TQ_JO_NONE,
+    TQ_JO_ADD,
+    TQ_JO_SUB,
+    TQ_JO_MUL,
+    TQ_JO_DIV,
+    TQ_JO_FLOORDIV,
+    TQ_JO_MOD,
+    TQ_JO_POW,
+    TQ_JO_EQ,
+    TQ_JO_NE,
+    TQ_JO_LT,
+    TQ_JO_LE,
+    TQ_JO_GT,
+    TQ_JO_GE,
+    TQ_JO_IN,
+    TQ_JO_NOTIN,
+    TQ_JO_LPAREN,
+    TQ_JO_RPAREN,
+    TQ_JO_LBRACKET,
+    TQ_JO_RBRACKET,
+    TQ_JO_LBRACE,
+    TQ_JO_RBRACE,
+    TQ_JO_TILDE,
+    TQ_JO_PIPE,
+    TQ_JO_DOT,
+    TQ_JO_COMMA,
+    TQ_JO_COLON,
+    TQ_JO_SEMICOLON,
+    TQ_JO_ASSIGN
 } tq_jop;
 
 /* Children by kind; lists are chains through next.
@@ -182,8 +241,8 @@ typedef enum tq_jop {
  *   FILTERBLOCK filter a, body list   WITH: params (SET chain), body list   NSREF name.value */
 typedef struct tq_jnode {
     uint8_t kind, op;
-    bool recursive;                 /* FOR */
-    bool varargs, kwargs, caller;   /* MACRO, CALLBLOCK: the body uses that name */
+    bool recursive;               /* FOR */
+    bool varargs, kwargs, caller; /* MACRO, CALLBLOCK: the body uses that name */
     uint32_t line;
     int32_t name;
     struct tq_jnode *a, *b, *c, *list, *otherwise, *params, *next;
@@ -214,8 +273,17 @@ struct tq_template {
 /* ---- tokens ---- */
 
 typedef enum tq_jtoken_kind {
-    TQ_JT_EOF, TQ_JT_DATA, TQ_JT_VAR_BEGIN, TQ_JT_VAR_END, TQ_JT_BLOCK_BEGIN, TQ_JT_BLOCK_END, TQ_JT_NAME,
-    TQ_JT_STRING, TQ_JT_INT, TQ_JT_FLOAT, TQ_JT_OP
+    TQ_JT_EOF,
+    TQ_JT_DATA,
+    TQ_JT_VAR_BEGIN,
+    TQ_JT_VAR_END,
+    TQ_JT_BLOCK_BEGIN,
+    TQ_JT_BLOCK_END,
+    TQ_JT_NAME,
+    TQ_JT_STRING,
+    TQ_JT_INT,
+    TQ_JT_FLOAT,
+    TQ_JT_OP
 } tq_jtoken_kind;
 typedef struct tq_jtoken {
     uint8_t kind, op;
@@ -306,7 +374,7 @@ size_t tq_j_encode(int32_t cp, char out[4]);
 bool tq_j_is_space(int32_t cp);
 /* upper, lower, ... : every code point mapped, origins kept. */
 enum { TQ_J_SHARP_S_UPPER = -2, TQ_J_SHARP_S_TITLE = -3 }; /* written as "SS" and "Ss" */
-typedef int32_t tq_j_mapping(int32_t cp, int32_t before); /* before: the code point before it, or -1 */
+typedef int32_t tq_j_mapping(int32_t cp, int32_t before);  /* before: the code point before it, or -1 */
 toque_status tq_j_map(tq_jrun *j, const tq_jstr *s, tq_j_mapping *map, tq_jval *out) TQ_MUST;
 /* strip: side 1 left, 2 right, 3 both; chars NULL: white space. */
 toque_status tq_j_strip(tq_jrun *j, const tq_jval *v, const tq_jstr *chars, int side, tq_jval *out) TQ_MUST;
@@ -347,7 +415,7 @@ static inline double tq_j_as_float(const tq_jval *v) {
 const char *tq_j_type_name(const tq_jval *v); /* Python's */
 bool tq_j_true(const tq_jval *v);
 toque_status tq_j_undefined(tq_jrun *j, tq_jval *out, const char *format, ...) TQ_PRINTF(3, 4);
-toque_status tq_j_use_undefined(tq_jrun *j, const tq_jval *v) TQ_MUST; /* the error that using it gives */
+toque_status tq_j_use_undefined(tq_jrun *j, const tq_jval *v) TQ_MUST;               /* the error that using it gives */
 toque_status tq_j_list(tq_jrun *j, size_t cap, tq_jtype type, tq_jval *out) TQ_MUST; /* LIST or TUPLE, empty */
 toque_status tq_j_push(tq_jrun *j, tq_jval *list, tq_jval item) TQ_MUST; /* only while nobody else has seen it */
 toque_status tq_j_sublist(tq_jrun *j, const tq_jval *v, size_t start, size_t len, tq_jval *out) TQ_MUST;
@@ -369,12 +437,13 @@ toque_status tq_j_join_lists(tq_jrun *j, const tq_jval *a, const tq_jval *b, tq_
 toque_status tq_j_gen(tq_jrun *j, const tq_jval *list, tq_jval *out) TQ_MUST;
 /* Stable; keys[i] belongs to items[i]. */
 toque_status tq_j_sort(tq_jrun *j, tq_jval *items, tq_jval *keys, size_t n, bool reverse) TQ_MUST;
+/* jinja_input.c; tq_j_messages also gives reasoning the names that transformers gives it */
 toque_status tq_j_from_json(tq_jrun *j, const json_t *json, tq_origin o, tq_jval *out) TQ_MUST;
 toque_status tq_j_messages(tq_jrun *j, const json_t *messages, tq_jval *out) TQ_MUST;
 
 /* jinja_print.c: values as text */
 enum { TQ_J_NUMBER = 32 };
-size_t tq_j_format_float(double f, char out[TQ_J_NUMBER]); /* Python's repr */
+size_t tq_j_format_float(double f, char out[TQ_J_NUMBER]);                       /* Python's repr */
 toque_status tq_j_put_value(tq_jrun *j, tq_jbytes *b, const tq_jval *v) TQ_MUST; /* str(v) */
 toque_status tq_j_put_repr(tq_jrun *j, tq_jbytes *b, const tq_jval *v) TQ_MUST;
 toque_status tq_j_str(tq_jrun *j, const tq_jval *v, tq_jval *out) TQ_MUST;

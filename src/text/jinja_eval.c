@@ -101,10 +101,14 @@ toque_status tq_j_args(tq_jrun *j, const tq_jnode *list, tq_jargs *args) {
         tq_jval v;
         bool wrapped = e->kind == TQ_JN_KWARG || e->kind == TQ_JN_STAR || e->kind == TQ_JN_STARSTAR;
         TQ_TRY(tq_j_eval(j, wrapped ? e->a : e, &v));
-        if (e->kind == TQ_JN_KWARG) TQ_TRY(add_keyword(j, args, e->value, v));
-        else if (e->kind == TQ_JN_STAR) TQ_TRY(spread_list(j, args, &v, count));
-        else if (e->kind == TQ_JN_STARSTAR) TQ_TRY(spread_dict(j, args, &v));
-        else args->pos[args->n++] = v;
+        if (e->kind == TQ_JN_KWARG)
+            TQ_TRY(add_keyword(j, args, e->value, v));
+        else if (e->kind == TQ_JN_STAR)
+            TQ_TRY(spread_list(j, args, &v, count));
+        else if (e->kind == TQ_JN_STARSTAR)
+            TQ_TRY(spread_dict(j, args, &v));
+        else
+            args->pos[args->n++] = v;
     }
     return TOQUE_OK;
 }
@@ -127,9 +131,12 @@ toque_status tq_j_filter_node(tq_jrun *j, const tq_jnode *n, const tq_jval *in, 
     tq_jval v;
     tq_jargs args;
     TQ_TRY(tq_j_enter(j));
-    if (!n->a) v = *in;
-    else if (n->a->kind == TQ_JN_FILTER) TQ_TRY(tq_j_filter_node(j, n->a, in, &v));
-    else TQ_TRY(tq_j_eval(j, n->a, &v));
+    if (!n->a)
+        v = *in;
+    else if (n->a->kind == TQ_JN_FILTER)
+        TQ_TRY(tq_j_filter_node(j, n->a, in, &v));
+    else
+        TQ_TRY(tq_j_eval(j, n->a, &v));
     TQ_TRY(tq_j_args(j, n->list, &args));
     j->line = n->line;
     if (!n->def) return unknown(j, "filter", n);
@@ -224,27 +231,45 @@ static toque_status logic(tq_jrun *j, const tq_jnode *n, tq_jval *out) {
 
 static toque_status dispatch(tq_jrun *j, const tq_jnode *n, tq_jval *out) {
     switch ((tq_jkind)n->kind) {
-    case TQ_JN_CONST: *out = n->value; return TOQUE_OK;
-    case TQ_JN_NAME: return name(j, n, out);
+    case TQ_JN_CONST:
+        *out = n->value;
+        return TOQUE_OK;
+    case TQ_JN_NAME:
+        return name(j, n, out);
     case TQ_JN_TUPLE:
-    case TQ_JN_LIST: return sequence(j, n, out);
-    case TQ_JN_DICT: return dict(j, n, out);
-    case TQ_JN_ATTR: return attr(j, n, out);
-    case TQ_JN_ITEM: return item(j, n, out);
-    case TQ_JN_SLICE: return TQ_J_FAIL(j, "a slice cannot be one of several indices");
-    case TQ_JN_CALL: return call(j, n, out);
-    case TQ_JN_FILTER: return tq_j_filter_node(j, n, NULL, out);
-    case TQ_JN_TEST: return test(j, n, out);
+    case TQ_JN_LIST:
+        return sequence(j, n, out);
+    case TQ_JN_DICT:
+        return dict(j, n, out);
+    case TQ_JN_ATTR:
+        return attr(j, n, out);
+    case TQ_JN_ITEM:
+        return item(j, n, out);
+    case TQ_JN_SLICE:
+        return TQ_J_FAIL(j, "a slice cannot be one of several indices");
+    case TQ_JN_CALL:
+        return call(j, n, out);
+    case TQ_JN_FILTER:
+        return tq_j_filter_node(j, n, NULL, out);
+    case TQ_JN_TEST:
+        return test(j, n, out);
     case TQ_JN_NEG:
-    case TQ_JN_POS: return negative(j, n, out);
+    case TQ_JN_POS:
+        return negative(j, n, out);
     case TQ_JN_NOT:
     case TQ_JN_AND:
-    case TQ_JN_OR: return logic(j, n, out);
-    case TQ_JN_BINARY: return binary(j, n, out);
-    case TQ_JN_CONCAT: return concat(j, n, out);
-    case TQ_JN_COMPARE: return compare(j, n, out);
-    case TQ_JN_COND: return condition(j, n, out);
-    default: return tq_fail(j->err, TOQUE_EINTERNAL, "node %d is no expression", n->kind);
+    case TQ_JN_OR:
+        return logic(j, n, out);
+    case TQ_JN_BINARY:
+        return binary(j, n, out);
+    case TQ_JN_CONCAT:
+        return concat(j, n, out);
+    case TQ_JN_COMPARE:
+        return compare(j, n, out);
+    case TQ_JN_COND:
+        return condition(j, n, out);
+    default:
+        return tq_fail(j->err, TOQUE_EINTERNAL, "node %d is no expression", n->kind);
     }
 }
 

@@ -106,8 +106,7 @@ static toque_status special_arguments(tq_jrun *j, const tq_jnode *n, tq_jargs *a
     }
     if (n->kwargs) {
         TQ_TRY(tq_j_dict(j, args->n_kw, TQ_J_DICT, &v));
-        for (size_t i = 0; i < args->n_kw; i++)
-            TQ_TRY(tq_j_dict_set(j, v.dict, args->kw[i].name, args->kw[i].value));
+        for (size_t i = 0; i < args->n_kw; i++) TQ_TRY(tq_j_dict_set(j, v.dict, args->kw[i].name, args->kw[i].value));
         TQ_TRY(tq_j_assign(j, j->t->kwargs, v));
     } else if (args->n_kw) {
         const tq_jstr *name = args->kw[0].name.s;
@@ -135,8 +134,10 @@ static toque_status bind_parameters(tq_jrun *j, const tq_jnode *n, const tq_jarg
     if (given->n_kw) memcpy(args.kw, given->kw, given->n_kw * sizeof *args.kw);
     for (const tq_jnode *p = n->params; p; p = p->next) {
         tq_jval v = {.type = TQ_J_MISSING};
-        if (used < args.n) v = args.pos[used++];
-        else v = take_keyword(&args, tq_jstr_data(p->value.s), p->value.s->len);
+        if (used < args.n)
+            v = args.pos[used++];
+        else
+            v = take_keyword(&args, tq_jstr_data(p->value.s), p->value.s->len);
         has_caller |= p->name == j->t->caller;
         TQ_TRY(tq_j_assign(j, p->name, v));
     }
@@ -144,7 +145,8 @@ static toque_status bind_parameters(tq_jrun *j, const tq_jnode *n, const tq_jarg
     for (const tq_jnode *p = n->params; p; p = p->next) {
         tq_jval v = tq_j_lookup(j, p->name);
         if (v.type != TQ_J_MISSING) continue;
-        if (p->b) TQ_TRY(tq_j_eval(j, p->b, &v));
+        if (p->b)
+            TQ_TRY(tq_j_eval(j, p->b, &v));
         else
             TQ_TRY(tq_j_undefined(j, &v, "parameter '%.*s' was not provided",
                                   (int)(p->value.s->len < 60 ? p->value.s->len : 60), tq_jstr_data(p->value.s)));
@@ -205,8 +207,7 @@ static toque_status run_loop(tq_jrun *j, const tq_jnode *n, const tq_jval *over,
     TQ_TRY(tq_j_scope(j, outer, &frame));
     loop.loop = tq_j_alloc(j, 1, sizeof *loop.loop);
     if (!loop.loop) return tq_j_full(j);
-    *loop.loop =
-        (tq_jloop){.items = items, .depth0 = depth0, .recursive = n->recursive ? n : NULL, .outer = outer};
+    *loop.loop = (tq_jloop){.items = items, .depth0 = depth0, .recursive = n->recursive ? n : NULL, .outer = outer};
     j->frame = frame;
     for (size_t i = 0; i < items->len; i++) {
         frame->len = 0;
@@ -292,24 +293,42 @@ static toque_status block_text(tq_jrun *j, const tq_jnode *n, const tq_jnode *fi
 static toque_status run(tq_jrun *j, const tq_jnode *n) {
     tq_jval v;
     switch ((tq_jkind)n->kind) {
-    case TQ_JN_DATA: return tq_j_put_str(j, j->out, n->value.s);
-    case TQ_JN_OUTPUT: TQ_TRY(tq_j_eval(j, n->a, &v)); return tq_j_put_value(j, j->out, &v);
-    case TQ_JN_IF: return run_if(j, n);
-    case TQ_JN_FOR: TQ_TRY(tq_j_eval(j, n->b, &v)); return run_loop(j, n, &v, 0);
-    case TQ_JN_SET: TQ_TRY(tq_j_eval(j, n->b, &v)); return assign(j, n->a, &v);
+    case TQ_JN_DATA:
+        return tq_j_put_str(j, j->out, n->value.s);
+    case TQ_JN_OUTPUT:
+        TQ_TRY(tq_j_eval(j, n->a, &v));
+        return tq_j_put_value(j, j->out, &v);
+    case TQ_JN_IF:
+        return run_if(j, n);
+    case TQ_JN_FOR:
+        TQ_TRY(tq_j_eval(j, n->b, &v));
+        return run_loop(j, n, &v, 0);
+    case TQ_JN_SET:
+        TQ_TRY(tq_j_eval(j, n->b, &v));
+        return assign(j, n->a, &v);
     case TQ_JN_SETBLOCK:
         TQ_TRY(block_text(j, n, n->b, &v));
         return j->flow == TQ_J_GO ? assign(j, n->a, &v) : TOQUE_OK;
     case TQ_JN_FILTERBLOCK:
         TQ_TRY(block_text(j, n, n->a, &v));
         return j->flow == TQ_J_GO ? tq_j_put_value(j, j->out, &v) : TOQUE_OK;
-    case TQ_JN_MACRO: TQ_TRY(macro_value(j, n, &v)); return tq_j_assign(j, n->name, v);
-    case TQ_JN_CALLBLOCK: return call_block(j, n);
-    case TQ_JN_WITH: return run_with(j, n);
-    case TQ_JN_GENERATION: return generation(j, n);
-    case TQ_JN_BREAK: j->flow = TQ_J_BREAK; return TOQUE_OK;
-    case TQ_JN_CONTINUE: j->flow = TQ_J_CONTINUE; return TOQUE_OK;
-    default: return tq_fail(j->err, TOQUE_EINTERNAL, "node %d is no statement", n->kind);
+    case TQ_JN_MACRO:
+        TQ_TRY(macro_value(j, n, &v));
+        return tq_j_assign(j, n->name, v);
+    case TQ_JN_CALLBLOCK:
+        return call_block(j, n);
+    case TQ_JN_WITH:
+        return run_with(j, n);
+    case TQ_JN_GENERATION:
+        return generation(j, n);
+    case TQ_JN_BREAK:
+        j->flow = TQ_J_BREAK;
+        return TOQUE_OK;
+    case TQ_JN_CONTINUE:
+        j->flow = TQ_J_CONTINUE;
+        return TOQUE_OK;
+    default:
+        return tq_fail(j->err, TOQUE_EINTERNAL, "node %d is no statement", n->kind);
     }
 }
 

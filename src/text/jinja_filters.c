@@ -7,7 +7,7 @@
 
 #include "text/jinja.h"
 
-#define FILTER(name)                                                                                          \
+#define FILTER(name)                                                                                                   \
     static toque_status name(tq_jrun *j, const tq_jval *in, const tq_jval *p, const tq_jargs *args, tq_jval *out)
 #define UNUSED ((void)j, (void)in, (void)p, (void)args)
 
@@ -181,8 +181,7 @@ FILTER(format) {
     if (args->n && args->n_kw) return TQ_J_FAIL(j, "format takes positional or named arguments, not both");
     TQ_TRY(args->n_kw ? tq_j_dict(j, args->n_kw, TQ_J_DICT, &values) : tq_j_list(j, args->n, TQ_J_TUPLE, &values));
     for (size_t i = 0; i < args->n; i++) TQ_TRY(tq_j_push(j, &values, args->pos[i]));
-    for (size_t i = 0; i < args->n_kw; i++)
-        TQ_TRY(tq_j_dict_set(j, values.dict, args->kw[i].name, args->kw[i].value));
+    for (size_t i = 0; i < args->n_kw; i++) TQ_TRY(tq_j_dict_set(j, values.dict, args->kw[i].name, args->kw[i].value));
     return tq_j_percent(j, text.s, &values, out);
 }
 
@@ -267,7 +266,8 @@ static bool parse_int(const tq_jstr *s, int64_t base, int64_t *v, bool *large) {
     for (*v = 0; *p; p++) {
         int d = *p >= '0' && *p <= '9' ? *p - '0' : (*p | 32) >= 'a' && (*p | 32) <= 'z' ? (*p | 32) - 'a' + 10 : 99;
         if (d >= base) return false;
-        *large |= __builtin_mul_overflow(*v, base, v) || __builtin_sub_overflow(*v, d, v); /* negative: reaches further */
+        *large |=
+            __builtin_mul_overflow(*v, base, v) || __builtin_sub_overflow(*v, d, v); /* negative: reaches further */
     }
     if (!minus) *large |= __builtin_sub_overflow((int64_t)0, *v, v);
     return true;
@@ -309,8 +309,10 @@ FILTER(to_float) {
     double f;
     *out = p[0].type == TQ_J_MISSING ? tq_j_float(0) : p[0];
     if (in->type == TQ_J_UNDEFINED) return tq_j_use_undefined(j, in);
-    if (tq_j_is_number(in)) *out = tq_j_float(tq_j_as_float(in));
-    else if (in->type == TQ_J_STR && parse_float(in->s, &f)) *out = tq_j_float(f);
+    if (tq_j_is_number(in))
+        *out = tq_j_float(tq_j_as_float(in));
+    else if (in->type == TQ_J_STR && parse_float(in->s, &f))
+        *out = tq_j_float(f);
     return TOQUE_OK;
 }
 
@@ -358,9 +360,12 @@ FILTER(round_number) {
 FILTER(fallback) {
     UNUSED;
     bool absent = in->type == TQ_J_UNDEFINED || (flag(&p[1]) && !tq_j_true(in));
-    if (!absent) *out = *in;
-    else if (p[0].type != TQ_J_MISSING) *out = p[0];
-    else return tq_j_text(j, "", 0, tq_j_template_origin, out);
+    if (!absent)
+        *out = *in;
+    else if (p[0].type != TQ_J_MISSING)
+        *out = p[0];
+    else
+        return tq_j_text(j, "", 0, tq_j_template_origin, out);
     return TOQUE_OK;
 }
 

@@ -74,8 +74,10 @@ static toque_status put_number(tq_jrun *j, tq_jbytes *b, const tq_jval *v, const
     size_t n = 0;
     bool whole = tq_j_is_int(v) && (!f->type || strchr("dnxXob", f->type));
     bool minus = whole ? tq_j_as_int(v) < 0 : __builtin_signbit(tq_j_as_float(v));
-    if (minus) text[n++] = '-';
-    else if (f->sign == '+' || f->sign == ' ') text[n++] = f->sign;
+    if (minus)
+        text[n++] = '-';
+    else if (f->sign == '+' || f->sign == ' ')
+        text[n++] = f->sign;
     size_t head = n;
     if (whole) {
         if (f->precision > MAX_PRECISION) return tq_fail(j->err, TOQUE_ELIMIT, "a precision over %d", MAX_PRECISION);
@@ -97,8 +99,10 @@ static toque_status put_number(tq_jrun *j, tq_jbytes *b, const tq_jval *v, const
         if (minus) d = -d;
         if (type == '%') d *= 100;
         format[3] = type && type != '%' ? type : type ? 'f' : 'g';
-        if (!type && f->precision < 0) n += tq_j_format_float(d, text + n);
-        else n += (size_t)snprintf(text + n, 500, format, (int)(f->precision < 0 ? 6 : f->precision), d);
+        if (!type && f->precision < 0)
+            n += tq_j_format_float(d, text + n);
+        else
+            n += (size_t)snprintf(text + n, 500, format, (int)(f->precision < 0 ? 6 : f->precision), d);
         if (type == '%') text[n++] = '%';
     }
     if (f->comma) n = add_commas(text, head, n);
@@ -155,10 +159,14 @@ static toque_status conversion(tq_jrun *j, percent *p, const tq_jstr *s, size_t 
         *i = close + 1;
     }
     for (; *i < n && t[*i] && strchr("#0- +", t[*i]); ++*i) {
-        if (t[*i] == '#') f.alt = true;
-        else if (t[*i] == '0') zero = true;
-        else if (t[*i] == '-') f.align = '<';
-        else if (f.sign != '+') f.sign = t[*i];
+        if (t[*i] == '#')
+            f.alt = true;
+        else if (t[*i] == '0')
+            zero = true;
+        else if (t[*i] == '-')
+            f.align = '<';
+        else if (f.sign != '+')
+            f.sign = t[*i];
     }
     TQ_TRY(star_or_number(j, p, t, n, i, &f.width));
     if (f.width < 0) {
@@ -179,8 +187,10 @@ static toque_status conversion(tq_jrun *j, percent *p, const tq_jstr *s, size_t 
     if (type == 's' || type == 'r' || type == 'a') {
         tq_jbytes *text = tq_j_bytes(j, 64);
         if (!text) return tq_j_full(j);
-        if (type == 's') TQ_TRY(tq_j_put_value(j, text, &v));
-        else TQ_TRY(tq_j_put_repr(j, text, &v));
+        if (type == 's')
+            TQ_TRY(tq_j_put_value(j, text, &v));
+        else
+            TQ_TRY(tq_j_put_repr(j, text, &v));
         TQ_TRY(tq_j_finish(j, text, &v));
         return put_text(j, b, v, &f);
     }
@@ -255,7 +265,8 @@ static toque_status parse_spec(tq_jrun *j, const char *s, size_t n, spec *f) {
     if (i < n) f->type = s[i++];
     if (f->width > MAX_WIDTH || f->precision > MAX_WIDTH)
         return tq_fail(j->err, TOQUE_ELIMIT, "a width or precision over %d", MAX_WIDTH);
-    if (i < n || (f->type && !strchr("sdnxXobeEfFgG%", f->type))) return TQ_J_FAIL(j, "the format of a field is unknown");
+    if (i < n || (f->type && !strchr("sdnxXobeEfFgG%", f->type)))
+        return TQ_J_FAIL(j, "the format of a field is unknown");
     return TOQUE_OK;
 }
 
@@ -291,8 +302,10 @@ static toque_status named_value(tq_jrun *j, filling *g, const tq_jstr *s, size_t
             at = at * 10 + (t[k] - '0');
         }
         if (!dot && digit) key = tq_j_int(at);
-        if (dot) TQ_TRY(tq_j_attr(j, out, &key, out));
-        else TQ_TRY(tq_j_item(j, out, &key, out));
+        if (dot)
+            TQ_TRY(tq_j_attr(j, out, &key, out));
+        else
+            TQ_TRY(tq_j_item(j, out, &key, out));
         i = end + !dot;
     }
     return TOQUE_OK;
@@ -315,11 +328,9 @@ static toque_status field(tq_jrun *j, filling *g, const tq_jstr *s, size_t from,
     }
     size_t start = name < to ? name + 1 : to;
     TQ_TRY(parse_spec(j, t + start, to - start, &f));
-    if (tq_j_is_number(&v) && !how && (v.type != TQ_J_BOOL || f.type) && f.type != 's')
-        return put_number(j, b, &v, &f);
+    if (tq_j_is_number(&v) && !how && (v.type != TQ_J_BOOL || f.type) && f.type != 's') return put_number(j, b, &v, &f);
     if (f.type && f.type != 's') return TQ_J_FAIL(j, "format %c does not fit a %s", f.type, tq_j_type_name(&v));
-    if (start < to && v.type != TQ_J_STR && !how)
-        return TQ_J_FAIL(j, "a %s cannot have a format", tq_j_type_name(&v));
+    if (start < to && v.type != TQ_J_STR && !how) return TQ_J_FAIL(j, "a %s cannot have a format", tq_j_type_name(&v));
     if (how == 'r') {
         tq_jbytes *r = tq_j_bytes(j, 64);
         if (!r) return tq_j_full(j);

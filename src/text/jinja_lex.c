@@ -4,8 +4,8 @@
  *   - `-` at an edge of a tag drops all white space on that side.
  * The source was normalized before (tq_template_parse). A tag's end is not recognized inside brackets, so that
  * {{ {'a': {}} }} works. */
-#include <stdio.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "text/jinja.h"
@@ -15,7 +15,7 @@ typedef struct lexer {
     const char *s;
     size_t n, at;
     uint32_t line;
-    size_t counted; /* `line` is the line of this offset */
+    size_t counted;  /* `line` is the line of this offset */
     bool line_start; /* the last match ended in a newline */
     tq_jtokens *out;
     toque_error *err;
@@ -186,7 +186,8 @@ static toque_status number(lexer *l) {
             end = p;
         } else if (l->s[at] == '0') { /* 0, 00, ...: a further digit is a token of its own, as in jinja2 */
             end = at + 1;
-            while (end < l->n && (l->s[end] == '0' || (l->s[end] == '_' && end + 1 < l->n && l->s[end + 1] == '0'))) end++;
+            while (end < l->n && (l->s[end] == '0' || (l->s[end] == '_' && end + 1 < l->n && l->s[end + 1] == '0')))
+                end++;
         }
     }
     TQ_TRY(push(l, real ? TQ_JT_FLOAT : TQ_JT_INT, TQ_JO_NONE, at, end - at));
@@ -202,12 +203,12 @@ static toque_status operator_token(lexer *l, char *open, size_t *depth) {
     static const struct {
         char text[3];
         uint8_t op;
-    } ops[] = {{"//", TQ_JO_FLOORDIV}, {"**", TQ_JO_POW},      {"==", TQ_JO_EQ},       {"!=", TQ_JO_NE},
-               {">=", TQ_JO_GE},       {"<=", TQ_JO_LE},       {"+", TQ_JO_ADD},       {"-", TQ_JO_SUB},
-               {"*", TQ_JO_MUL},       {"/", TQ_JO_DIV},       {"%", TQ_JO_MOD},       {"~", TQ_JO_TILDE},
-               {"[", TQ_JO_LBRACKET},  {"]", TQ_JO_RBRACKET},  {"(", TQ_JO_LPAREN},    {")", TQ_JO_RPAREN},
-               {"{", TQ_JO_LBRACE},    {"}", TQ_JO_RBRACE},    {">", TQ_JO_GT},        {"<", TQ_JO_LT},
-               {"=", TQ_JO_ASSIGN},    {".", TQ_JO_DOT},       {":", TQ_JO_COLON},     {"|", TQ_JO_PIPE},
+    } ops[] = {{"//", TQ_JO_FLOORDIV}, {"**", TQ_JO_POW},     {"==", TQ_JO_EQ},    {"!=", TQ_JO_NE},
+               {">=", TQ_JO_GE},       {"<=", TQ_JO_LE},      {"+", TQ_JO_ADD},    {"-", TQ_JO_SUB},
+               {"*", TQ_JO_MUL},       {"/", TQ_JO_DIV},      {"%", TQ_JO_MOD},    {"~", TQ_JO_TILDE},
+               {"[", TQ_JO_LBRACKET},  {"]", TQ_JO_RBRACKET}, {"(", TQ_JO_LPAREN}, {")", TQ_JO_RPAREN},
+               {"{", TQ_JO_LBRACE},    {"}", TQ_JO_RBRACE},   {">", TQ_JO_GT},     {"<", TQ_JO_LT},
+               {"=", TQ_JO_ASSIGN},    {".", TQ_JO_DOT},      {":", TQ_JO_COLON},  {"|", TQ_JO_PIPE},
                {",", TQ_JO_COMMA},     {";", TQ_JO_SEMICOLON}};
     size_t i = 0, count = sizeof ops / sizeof *ops;
     while (i < count && !starts(l, l->at, ops[i].text)) i++;
@@ -224,8 +225,7 @@ static toque_status operator_token(lexer *l, char *open, size_t *depth) {
                                     TQ_J_MAX_NESTING);
         open[(*depth)++] = c == '(' ? ')' : (char)(c + 2);
     } else if (c == ')' || c == ']' || c == '}') {
-        if (*depth == 0)
-            return tq_jinja_fail_at(l->t, l->at, l->err, TOQUE_EFORMAT, "'%c' closes nothing", c);
+        if (*depth == 0) return tq_jinja_fail_at(l->t, l->at, l->err, TOQUE_EFORMAT, "'%c' closes nothing", c);
         if (open[--*depth] != c)
             return tq_jinja_fail_at(l->t, l->at, l->err, TOQUE_EFORMAT, "found '%c' where '%c' must come first", c,
                                     open[*depth]);
@@ -293,9 +293,8 @@ toque_status tq_jinja_lex(const tq_template *t, tq_jtokens *tokens, toque_error 
     lexer l = {.t = t, .s = t->source, .n = t->len, .line = 1, .line_start = true, .out = tokens, .err = err};
     while (l.at < l.n) {
         size_t from = l.at, open = from;
-        while (open < l.n &&
-               !(l.s[open] == '{' && open + 1 < l.n && (l.s[open + 1] == '%' || l.s[open + 1] == '{' ||
-                                                        l.s[open + 1] == '#')))
+        while (open < l.n && !(l.s[open] == '{' && open + 1 < l.n &&
+                               (l.s[open + 1] == '%' || l.s[open + 1] == '{' || l.s[open + 1] == '#')))
             open++;
         if (open == l.n) {
             TQ_TRY(push(&l, TQ_JT_DATA, TQ_JO_NONE, from, open - from));

@@ -4,7 +4,7 @@
 
 #include "text/jinja.h"
 
-#define FILTER(name)                                                                                          \
+#define FILTER(name)                                                                                                   \
     static toque_status name(tq_jrun *j, const tq_jval *in, const tq_jval *p, const tq_jargs *args, tq_jval *out)
 #define UNUSED ((void)j, (void)in, (void)p, (void)args)
 
@@ -228,8 +228,10 @@ FILTER(list) {
 FILTER(items) {
     UNUSED;
     tq_jval all;
-    if (in->type == TQ_J_UNDEFINED) TQ_TRY(tq_j_list(j, 0, TQ_J_LIST, &all));
-    else TQ_TRY(pairs(j, in, "items", &all));
+    if (in->type == TQ_J_UNDEFINED)
+        TQ_TRY(tq_j_list(j, 0, TQ_J_LIST, &all));
+    else
+        TQ_TRY(pairs(j, in, "items", &all));
     return tq_j_gen(j, &all, out);
 }
 
@@ -255,8 +257,10 @@ FILTER(map) {
     TQ_TRY(tq_j_list(j, all->len, TQ_J_LIST, &result));
     for (size_t i = 0; i < all->len; i++) {
         tq_jval v;
-        if (f) TQ_TRY(tq_j_run_filter(j, f, &tq_jlist_items(all)[i], &rest, &v));
-        else TQ_TRY(path(j, tq_jlist_items(all)[i], &attribute, &fallback, &v));
+        if (f)
+            TQ_TRY(tq_j_run_filter(j, f, &tq_jlist_items(all)[i], &rest, &v));
+        else
+            TQ_TRY(path(j, tq_jlist_items(all)[i], &attribute, &fallback, &v));
         TQ_TRY(tq_j_push(j, &result, v));
     }
     return tq_j_gen(j, &result, out);

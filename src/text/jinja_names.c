@@ -8,15 +8,15 @@
 /* ---- tests ---- */
 
 #define TEST(name) static toque_status name(tq_jrun *j, const tq_jval *v, const tq_jval *arg, bool *yes)
-#define PLAIN(name, value)             \
-    TEST(name) {                       \
-        ((void)j, (void)v, (void)arg); \
-        *yes = (value);                \
-        return TOQUE_OK;               \
+#define PLAIN(name, value)                                                                                             \
+    TEST(name) {                                                                                                       \
+        ((void)j, (void)v, (void)arg);                                                                                 \
+        *yes = (value);                                                                                                \
+        return TOQUE_OK;                                                                                               \
     }
-#define RELATION(name, op)                            \
-    TEST(name) {                                      \
-        return tq_j_relation(j, (op), v, arg, yes);   \
+#define RELATION(name, op)                                                                                             \
+    TEST(name) {                                                                                                       \
+        return tq_j_relation(j, (op), v, arg, yes);                                                                    \
     }
 PLAIN(is_defined, v->type != TQ_J_UNDEFINED)
 PLAIN(is_undefined, v->type == TQ_J_UNDEFINED)
@@ -31,8 +31,8 @@ PLAIN(is_string, v->type == TQ_J_STR)
 PLAIN(is_mapping, v->type == TQ_J_DICT)
 PLAIN(is_iterable, tq_j_iterable(v))
 PLAIN(is_sequence, v->type == TQ_J_UNDEFINED || (v->type >= TQ_J_STR && v->type <= TQ_J_RANGE))
-PLAIN(is_callable, v->type == TQ_J_UNDEFINED || (v->type >= TQ_J_LOOP && v->type <= TQ_J_METHOD) ||
-                       v->type == TQ_J_JOINER)
+PLAIN(is_callable,
+      v->type == TQ_J_UNDEFINED || (v->type >= TQ_J_LOOP && v->type <= TQ_J_METHOD) || v->type == TQ_J_JOINER)
 PLAIN(is_escaped, v->type == TQ_J_STR && v->safe)
 PLAIN(is_filter, v->type == TQ_J_STR && tq_j_find_filter(tq_jstr_data(v->s), v->s->len))
 PLAIN(is_test, v->type == TQ_J_STR && tq_j_find_test(tq_jstr_data(v->s), v->s->len))
@@ -85,19 +85,45 @@ TEST(is_sameas) {
 }
 
 const tq_jtest tq_j_tests[] = {
-    {"defined", 0, is_defined},   {"undefined", 0, is_undefined}, {"none", 0, is_none},
-    {"boolean", 0, is_boolean},   {"true", 0, is_true},           {"false", 0, is_false},
-    {"integer", 0, is_integer},   {"float", 0, is_float},         {"number", 0, is_number},
-    {"string", 0, is_string},     {"mapping", 0, is_mapping},     {"iterable", 0, is_iterable},
-    {"sequence", 0, is_sequence}, {"callable", 0, is_callable},   {"escaped", 0, is_escaped},
-    {"filter", 0, is_filter},     {"test", 0, is_test},           {"odd", 0, is_odd},
-    {"even", 0, is_even},         {"upper", 0, is_upper},         {"lower", 0, is_lower},
-    {"divisibleby", 1, is_divisibleby}, {"sameas", 1, is_sameas}, {"in", 1, is_in},
-    {"eq", 1, is_eq},             {"==", 1, is_eq},               {"equalto", 1, is_eq},
-    {"ne", 1, is_ne},             {"!=", 1, is_ne},               {"lt", 1, is_lt},
-    {"<", 1, is_lt},              {"lessthan", 1, is_lt},         {"le", 1, is_le},
-    {"<=", 1, is_le},             {"gt", 1, is_gt},               {">", 1, is_gt},
-    {"greaterthan", 1, is_gt},    {"ge", 1, is_ge},               {">=", 1, is_ge},
+    {"defined", 0, is_defined},
+    {"undefined", 0, is_undefined},
+    {"none", 0, is_none},
+    {"boolean", 0, is_boolean},
+    {"true", 0, is_true},
+    {"false", 0, is_false},
+    {"integer", 0, is_integer},
+    {"float", 0, is_float},
+    {"number", 0, is_number},
+    {"string", 0, is_string},
+    {"mapping", 0, is_mapping},
+    {"iterable", 0, is_iterable},
+    {"sequence", 0, is_sequence},
+    {"callable", 0, is_callable},
+    {"escaped", 0, is_escaped},
+    {"filter", 0, is_filter},
+    {"test", 0, is_test},
+    {"odd", 0, is_odd},
+    {"even", 0, is_even},
+    {"upper", 0, is_upper},
+    {"lower", 0, is_lower},
+    {"divisibleby", 1, is_divisibleby},
+    {"sameas", 1, is_sameas},
+    {"in", 1, is_in},
+    {"eq", 1, is_eq},
+    {"==", 1, is_eq},
+    {"equalto", 1, is_eq},
+    {"ne", 1, is_ne},
+    {"!=", 1, is_ne},
+    {"lt", 1, is_lt},
+    {"<", 1, is_lt},
+    {"lessthan", 1, is_lt},
+    {"le", 1, is_le},
+    {"<=", 1, is_le},
+    {"gt", 1, is_gt},
+    {">", 1, is_gt},
+    {"greaterthan", 1, is_gt},
+    {"ge", 1, is_ge},
+    {">=", 1, is_ge},
     {.name = NULL},
 };
 
@@ -161,8 +187,7 @@ static toque_status make_dict(tq_jrun *j, const tq_jargs *args, tq_jtype type, t
             TQ_TRY(tq_j_dict_set(j, out->dict, tq_jlist_items(pair)[0], tq_jlist_items(pair)[1]));
         }
     }
-    for (size_t i = 0; i < args->n_kw; i++)
-        TQ_TRY(tq_j_dict_set(j, out->dict, args->kw[i].name, args->kw[i].value));
+    for (size_t i = 0; i < args->n_kw; i++) TQ_TRY(tq_j_dict_set(j, out->dict, args->kw[i].name, args->kw[i].value));
     return TOQUE_OK;
 }
 FUNCTION(dict) {
@@ -197,13 +222,15 @@ FUNCTION(strftime_now) {
     const char *s = tq_jstr_data(p[0].s);
     for (size_t i = 0; i < p[0].s->len; i++) {
         const char *plain = NULL;
-        if (n + 8 > sizeof format) return tq_fail(j->err, TOQUE_ELIMIT, "a format of more than %zu bytes", sizeof format);
+        if (n + 8 > sizeof format)
+            return tq_fail(j->err, TOQUE_ELIMIT, "a format of more than %zu bytes", sizeof format);
         if (s[i] == 0) return TQ_J_FAIL(j, "the format of a date holds a NUL byte");
         if (s[i] == '%' && i + 1 < p[0].s->len) {
             char c = s[++i];
             plain = c == 'f' ? "000000" : c == 'z' || c == 'Z' ? "" : NULL;
             if (!plain) {
-                if (c >= '0' && c <= '9') return TQ_J_FAIL(j, "the format of a date has a width, which is not supported");
+                if (c >= '0' && c <= '9')
+                    return TQ_J_FAIL(j, "the format of a date has a width, which is not supported");
                 format[n++] = '%';
                 format[n++] = c;
             }
@@ -257,7 +284,7 @@ const tq_jfunc tq_j_functions[] = {
 
 /* ---- methods ---- */
 
-#define METHOD(name)                                                                                            \
+#define METHOD(name)                                                                                                   \
     static toque_status name(tq_jrun *j, const tq_jval *self, const tq_jval *p, const tq_jargs *args, tq_jval *out)
 #define UNUSED ((void)j, (void)self, (void)p, (void)args)
 
@@ -320,8 +347,8 @@ METHOD(list_index) {
 
 METHOD(float_is_integer) {
     UNUSED;
-    *out = tq_j_bool(self->f == (double)(int64_t)(self->f > -9e18 && self->f < 9e18 ? self->f : 0) ||
-                     self->f >= 9e18 || self->f <= -9e18);
+    *out = tq_j_bool(self->f == (double)(int64_t)(self->f > -9e18 && self->f < 9e18 ? self->f : 0) || self->f >= 9e18 ||
+                     self->f <= -9e18);
     return TOQUE_OK;
 }
 

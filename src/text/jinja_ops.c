@@ -134,15 +134,19 @@ toque_status tq_j_binary(tq_jrun *j, tq_jop op, const tq_jval *a, const tq_jval 
 toque_status tq_j_relation(tq_jrun *j, tq_jop op, const tq_jval *a, const tq_jval *b, bool *yes) {
     TQ_J_STEP(j, 1);
     if (op == TQ_JO_IN || op == TQ_JO_NOTIN || op == TQ_JO_EQ || op == TQ_JO_NE) {
-        if (op == TQ_JO_IN || op == TQ_JO_NOTIN) TQ_TRY(tq_j_contains(j, b, a, yes));
-        else TQ_TRY(tq_j_equal(j, a, b, yes));
+        if (op == TQ_JO_IN || op == TQ_JO_NOTIN)
+            TQ_TRY(tq_j_contains(j, b, a, yes));
+        else
+            TQ_TRY(tq_j_equal(j, a, b, yes));
         if (op == TQ_JO_NOTIN || op == TQ_JO_NE) *yes = !*yes;
         return TOQUE_OK;
     }
     int order;
     TQ_TRY(tq_j_compare(j, a, b, &order));
-    if (order == 2) *yes = false; /* not a number */
-    else *yes = op == TQ_JO_LT ? order < 0 : op == TQ_JO_LE ? order <= 0 : op == TQ_JO_GT ? order > 0 : order >= 0;
+    if (order == 2)
+        *yes = false; /* not a number */
+    else
+        *yes = op == TQ_JO_LT ? order < 0 : op == TQ_JO_LE ? order <= 0 : op == TQ_JO_GT ? order > 0 : order >= 0;
     return TOQUE_OK;
 }
 
@@ -160,20 +164,34 @@ static toque_status loop_attr(tq_jrun *j, const tq_jloop *l, const tq_jval *name
     int64_t index = (int64_t)l->index0, len = (int64_t)l->items->len;
     const tq_jval *items = tq_jlist_items(l->items);
     *found = true;
-    if (tq_jstr_is(name, "index")) *out = tq_j_int(index + 1);
-    else if (tq_jstr_is(name, "index0")) *out = tq_j_int(index);
-    else if (tq_jstr_is(name, "revindex")) *out = tq_j_int(len - index);
-    else if (tq_jstr_is(name, "revindex0")) *out = tq_j_int(len - index - 1);
-    else if (tq_jstr_is(name, "first")) *out = tq_j_bool(index == 0);
-    else if (tq_jstr_is(name, "last")) *out = tq_j_bool(index + 1 == len);
-    else if (tq_jstr_is(name, "length")) *out = tq_j_int(len);
-    else if (tq_jstr_is(name, "depth")) *out = tq_j_int((int64_t)l->depth0 + 1);
-    else if (tq_jstr_is(name, "depth0")) *out = tq_j_int((int64_t)l->depth0);
-    else if (tq_jstr_is(name, "previtem") && index > 0) *out = items[index - 1];
-    else if (tq_jstr_is(name, "previtem")) return tq_j_undefined(j, out, "there is no previous item");
-    else if (tq_jstr_is(name, "nextitem") && index + 1 < len) *out = items[index + 1];
-    else if (tq_jstr_is(name, "nextitem")) return tq_j_undefined(j, out, "there is no next item");
-    else *found = false;
+    if (tq_jstr_is(name, "index"))
+        *out = tq_j_int(index + 1);
+    else if (tq_jstr_is(name, "index0"))
+        *out = tq_j_int(index);
+    else if (tq_jstr_is(name, "revindex"))
+        *out = tq_j_int(len - index);
+    else if (tq_jstr_is(name, "revindex0"))
+        *out = tq_j_int(len - index - 1);
+    else if (tq_jstr_is(name, "first"))
+        *out = tq_j_bool(index == 0);
+    else if (tq_jstr_is(name, "last"))
+        *out = tq_j_bool(index + 1 == len);
+    else if (tq_jstr_is(name, "length"))
+        *out = tq_j_int(len);
+    else if (tq_jstr_is(name, "depth"))
+        *out = tq_j_int((int64_t)l->depth0 + 1);
+    else if (tq_jstr_is(name, "depth0"))
+        *out = tq_j_int((int64_t)l->depth0);
+    else if (tq_jstr_is(name, "previtem") && index > 0)
+        *out = items[index - 1];
+    else if (tq_jstr_is(name, "previtem"))
+        return tq_j_undefined(j, out, "there is no previous item");
+    else if (tq_jstr_is(name, "nextitem") && index + 1 < len)
+        *out = items[index + 1];
+    else if (tq_jstr_is(name, "nextitem"))
+        return tq_j_undefined(j, out, "there is no next item");
+    else
+        *found = false;
     return TOQUE_OK;
 }
 
@@ -185,8 +203,8 @@ static bool one_of(const tq_jval *name, const char *const *names) {
 
 /* What getattr() of Python finds: methods, a namespace's values, a loop's state; *found is false otherwise. */
 static toque_status python_attr(tq_jrun *j, const tq_jval *of, const tq_jval *name, tq_jval *out, bool *found) {
-    static const char *const changes_list[] = {"append", "clear", "pop", "reverse", "insert", "sort", "extend", "remove",
-                                               NULL};
+    static const char *const changes_list[] = {"append", "clear",  "pop",    "reverse", "insert",
+                                               "sort",   "extend", "remove", NULL};
     static const char *const changes_dict[] = {"clear", "pop", "popitem", "setdefault", "update", NULL};
     const char *s = tq_jstr_data(name->s);
     size_t n = name->s->len;
@@ -195,8 +213,10 @@ static toque_status python_attr(tq_jrun *j, const tq_jval *of, const tq_jval *na
     if (of->type == TQ_J_NAMESPACE) {
         tq_jval *v;
         TQ_TRY(tq_j_dict_get(j, of->dict, name, &v));
-        if (v) *out = *v;
-        else *found = false;
+        if (v)
+            *out = *v;
+        else
+            *found = false;
         return TOQUE_OK;
     }
     if (of->type == TQ_J_LOOP) {
@@ -206,7 +226,8 @@ static toque_status python_attr(tq_jrun *j, const tq_jval *of, const tq_jval *na
     }
     const tq_jmethod *method = tq_j_find_method(of->type, s, n);
     if (method) return bind_method(j, of, method, out);
-    if ((of->type == TQ_J_LIST && one_of(name, changes_list)) || (of->type == TQ_J_DICT && one_of(name, changes_dict)) ||
+    if ((of->type == TQ_J_LIST && one_of(name, changes_list)) ||
+        (of->type == TQ_J_DICT && one_of(name, changes_dict)) ||
         (n > 4 && memcmp(s, "__", 2) == 0 && memcmp(s + n - 2, "__", 2) == 0))
         return tq_j_undefined(j, out, "access to attribute '%.*s' of a %s is unsafe: templates cannot change values",
                               (int)(n < 60 ? n : 60), s, tq_j_type_name(of));
@@ -233,8 +254,10 @@ static toque_status subscript(tq_jrun *j, const tq_jval *of, const tq_jval *key,
     if (at < 0) at += (int64_t)len;
     if (at < 0 || at >= (int64_t)len) return TOQUE_OK;
     *found = true;
-    if (of->type == TQ_J_RANGE) *out = tq_j_int(of->range->start + at * of->range->step);
-    else if (of->type != TQ_J_STR) *out = tq_jlist_items(of->list)[at];
+    if (of->type == TQ_J_RANGE)
+        *out = tq_j_int(of->range->start + at * of->range->step);
+    else if (of->type != TQ_J_STR)
+        *out = tq_jlist_items(of->list)[at];
     if (of->type != TQ_J_STR) return TOQUE_OK;
     size_t start = tq_jstr_offset(of->s, (size_t)at);
     int32_t cp;
@@ -272,8 +295,8 @@ toque_status tq_j_item(tq_jrun *j, const tq_jval *of, const tq_jval *key, tq_jva
 
 /* Python's slice.indices(): clips start and stop; *count items from *start in steps of step. */
 static void clip(const tq_jval part[3], int64_t len, int64_t step, int64_t *start, size_t *count) {
-    int64_t low = step < 0 ? -1 : 0, high = step < 0 ? len - 1 : len, bound[2] = {step < 0 ? high : low,
-                                                                                    step < 0 ? low : high};
+    int64_t low = step < 0 ? -1 : 0, high = step < 0 ? len - 1 : len,
+            bound[2] = {step < 0 ? high : low, step < 0 ? low : high};
     for (int i = 0; i < 2; i++) {
         if (part[i].type == TQ_J_NONE) continue;
         int64_t v = tq_j_as_int(&part[i]);
@@ -396,8 +419,11 @@ toque_status tq_j_call(tq_jrun *j, const tq_jval *f, const tq_jargs *args, tq_jv
     TQ_J_STEP(j, 2);
     TQ_TRY(tq_j_enter(j));
     switch ((tq_jtype)f->type) {
-    case TQ_J_UNDEFINED: return tq_j_use_undefined(j, f);
-    case TQ_J_MACRO: status = tq_j_call_macro(j, f->macro, args, out); break;
+    case TQ_J_UNDEFINED:
+        return tq_j_use_undefined(j, f);
+    case TQ_J_MACRO:
+        status = tq_j_call_macro(j, f->macro, args, out);
+        break;
     case TQ_J_FUNC:
         TQ_TRY(tq_j_bind(j, f->func->name, f->func->params, args, p));
         status = f->func->run(j, p, args, out);
@@ -414,7 +440,8 @@ toque_status tq_j_call(tq_jrun *j, const tq_jval *f, const tq_jargs *args, tq_jv
         TQ_TRY(tq_j_bind(j, "joiner", "", args, p));
         status = join_next(j, f->cycler, out);
         break;
-    default: return TQ_J_FAIL(j, "a %s cannot be called", tq_j_type_name(f));
+    default:
+        return TQ_J_FAIL(j, "a %s cannot be called", tq_j_type_name(f));
     }
     tq_j_leave(j);
     return status;

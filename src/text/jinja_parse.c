@@ -71,7 +71,8 @@ toque_status tq_jp_text(tq_jparser *p, const char *s, size_t n, tq_jval *out) {
 toque_status tq_jp_unexpected(tq_jparser *p, const char *expected) {
     const tq_jtoken *t = p->at;
     if (t->kind == TQ_JT_EOF)
-        return tq_jinja_fail_at(p->t, t->at, p->err, TOQUE_EFORMAT, "the template ends where %s was expected", expected);
+        return tq_jinja_fail_at(p->t, t->at, p->err, TOQUE_EFORMAT, "the template ends where %s was expected",
+                                expected);
     size_t n = t->len < 40 ? t->len : 40;
     return tq_jinja_fail_at(p->t, t->at, p->err, TOQUE_EFORMAT, "found '%.*s' where %s was expected", (int)n,
                             p->t->source + t->at, expected);
@@ -312,9 +313,12 @@ static toque_status parse_with(tq_jparser *p, tq_jnode *n) {
     while (p->at->kind != TQ_JT_BLOCK_END) {
         if (n->params) TQ_TRY(tq_jp_expect(p, TQ_JO_COMMA, ", or the end of the tag"));
         TQ_TRY(tq_jp_node(p, TQ_JN_SET, tail));
-        if (tq_jp_is_op(p, TQ_JO_LPAREN)) TQ_TRY(target(p, false, &(*tail)->a));
-        else TQ_TRY(tq_jp_primary(p, false, &(*tail)->a));
-        if ((*tail)->a->kind != TQ_JN_NAME && (*tail)->a->kind != TQ_JN_TUPLE) return tq_jp_unexpected(p, "name = value");
+        if (tq_jp_is_op(p, TQ_JO_LPAREN))
+            TQ_TRY(target(p, false, &(*tail)->a));
+        else
+            TQ_TRY(tq_jp_primary(p, false, &(*tail)->a));
+        if ((*tail)->a->kind != TQ_JN_NAME && (*tail)->a->kind != TQ_JN_TUPLE)
+            return tq_jp_unexpected(p, "name = value");
         TQ_TRY(tq_jp_expect(p, TQ_JO_ASSIGN, "="));
         TQ_TRY(tq_jp_expr(p, &(*tail)->b));
         tail = &(*tail)->next;

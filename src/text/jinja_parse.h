@@ -13,9 +13,9 @@ typedef struct tq_jparser {
     tq_template *t;
     const tq_jtoken *at; /* present token; the final one is EOF */
     toque_error *err;
-    int depth;          /* nesting, at most TQ_J_MAX_NESTING */
-    int loops;          /* loops that break and continue may leave from here */
-    bool soft;          /* under an if: unknown filters and tests fail only when reached, as in jinja2 */
+    int depth;                /* nesting, at most TQ_J_MAX_NESTING */
+    int loops;                /* loops that break and continue may leave from here */
+    bool soft;                /* under an if: unknown filters and tests fail only when reached, as in jinja2 */
     const tq_jtoken *unknown; /* the first filter or test that does not exist, outside such branches */
     tq_jmacro_use *macro;
 } tq_jparser;

@@ -28,7 +28,8 @@ static int hex(char c) {
 }
 
 /* One backslash sequence at s[*i] (behind the backslash), as Python's unicode-escape reads it. */
-static toque_status escape(tq_jparser *p, const tq_jtoken *t, const char *s, size_t n, size_t *i, char *to, size_t *len) {
+static toque_status escape(tq_jparser *p, const tq_jtoken *t, const char *s, size_t n, size_t *i, char *to,
+                           size_t *len) {
     static const char from[] = "\\'\"abfnrtv", into[] = "\\'\"\a\b\f\n\r\t\v";
     char c = s[*i];
     const char *simple = c ? strchr(from, c) : NULL;
@@ -364,10 +365,14 @@ static toque_status unary(tq_jparser *p, bool filters, tq_jnode **out) {
     }
     TQ_TRY(postfix(p, out));
     while (filters) {
-        if (tq_jp_is_op(p, TQ_JO_PIPE)) TQ_TRY(tq_jp_filters(p, *out, false, out));
-        else if (tq_jp_skip_name(p, "is")) TQ_TRY(test(p, out));
-        else if (tq_jp_is_op(p, TQ_JO_LPAREN)) TQ_TRY(call(p, out));
-        else break;
+        if (tq_jp_is_op(p, TQ_JO_PIPE))
+            TQ_TRY(tq_jp_filters(p, *out, false, out));
+        else if (tq_jp_skip_name(p, "is"))
+            TQ_TRY(test(p, out));
+        else if (tq_jp_is_op(p, TQ_JO_LPAREN))
+            TQ_TRY(call(p, out));
+        else
+            break;
     }
     p->depth--;
     return TOQUE_OK;

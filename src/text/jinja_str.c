@@ -95,8 +95,10 @@ static size_t span_at(const tq_jbytes *b, size_t at) {
     size_t low = 0, high = b->n_spans;
     while (low + 1 < high) {
         size_t mid = (low + high) / 2;
-        if (b->spans[mid - 1].end <= at) low = mid;
-        else high = mid;
+        if (b->spans[mid - 1].end <= at)
+            low = mid;
+        else
+            high = mid;
     }
     return low;
 }
@@ -154,8 +156,8 @@ toque_status tq_j_sub(tq_jrun *j, const tq_jstr *s, size_t start, size_t len, tq
 toque_status tq_j_cat(tq_jrun *j, const tq_jstr *a, const tq_jstr *b, tq_jval *out) {
     tq_jbytes *store = a->bytes;
     size_t start = a->start;
-    if (!a->len || !b->len) return a->len ? window(j, a->bytes, a->start, a->len, out)
-                                          : window(j, b->bytes, b->start, b->len, out);
+    if (!a->len || !b->len)
+        return a->len ? window(j, a->bytes, a->start, a->len, out) : window(j, b->bytes, b->start, b->len, out);
     if (!store->cap || a->start + a->len != store->len) {
         if (a->len > j->max_bytes || b->len > j->max_bytes - a->len)
             return tq_fail(j->err, TOQUE_ELIMIT, "a text of more than %zu bytes", j->max_bytes);
@@ -243,8 +245,10 @@ toque_status tq_j_map(tq_jrun *j, const tq_jstr *s, tq_j_mapping *map, tq_jval *
         if (i >= end) o = tq_jstr_origin(s, i, &end);
         n = tq_j_decode(p + i, s->len - i, &cp);
         int32_t mapped = map(cp, before);
-        if (mapped < 0) TQ_TRY(tq_j_puts(j, b, mapped == TQ_J_SHARP_S_UPPER ? "SS" : "Ss", o));
-        else TQ_TRY(tq_j_put(j, b, to, tq_j_encode(mapped, to), o));
+        if (mapped < 0)
+            TQ_TRY(tq_j_puts(j, b, mapped == TQ_J_SHARP_S_UPPER ? "SS" : "Ss", o));
+        else
+            TQ_TRY(tq_j_put(j, b, to, tq_j_encode(mapped, to), o));
     }
     return tq_j_finish(j, b, out);
 }

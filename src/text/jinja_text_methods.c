@@ -5,7 +5,7 @@
 
 #include "text/jinja.h"
 
-#define METHOD(name)                                                                                            \
+#define METHOD(name)                                                                                                   \
     static toque_status name(tq_jrun *j, const tq_jval *self, const tq_jval *p, const tq_jargs *args, tq_jval *out)
 #define UNUSED ((void)j, (void)self, (void)p, (void)args)
 
@@ -141,10 +141,10 @@ static toque_status answer(tq_jrun *j, const tq_jval *self, bool yes, tq_jval *o
     return TOQUE_OK;
 }
 
-#define PREDICATE(name, value)                  \
-    METHOD(name) {                              \
-        UNUSED;                                 \
-        return answer(j, self, (value), out);   \
+#define PREDICATE(name, value)                                                                                         \
+    METHOD(name) {                                                                                                     \
+        UNUSED;                                                                                                        \
+        return answer(j, self, (value), out);                                                                          \
     }
 PREDICATE(isdigit_, all_are(self->s, is_digit))
 PREDICATE(isdecimal_, all_are(self->s, is_decimal))
@@ -380,8 +380,10 @@ static toque_status split_any(tq_jrun *j, const tq_jval *self, const tq_jval *p,
         size_t hit = right ? find_last(s, to, by) : tq_jstr_find(s, from, tq_jstr_data(by), by->len);
         if (hit == SIZE_MAX) break;
         TQ_TRY(push_part(j, out, s, right ? hit + by->len : from, right ? to : hit));
-        if (right) to = hit;
-        else from = hit + by->len;
+        if (right)
+            to = hit;
+        else
+            from = hit + by->len;
     }
     TQ_TRY(push_part(j, out, s, right ? 0 : from, to));
     if (right) turn_round(out->list);
@@ -406,8 +408,10 @@ static toque_status partition_any(tq_jrun *j, const tq_jval *self, const tq_jval
     if (!by->len) return TQ_J_FAIL(j, "partition needs a separator that is not empty");
     TQ_J_STEP(j, s->len / 16);
     size_t hit = right ? find_last(s, s->len, by) : tq_jstr_find(s, 0, tq_jstr_data(by), by->len), behind;
-    if (hit == SIZE_MAX) hit = behind = right ? 0 : s->len;
-    else behind = hit + by->len;
+    if (hit == SIZE_MAX)
+        hit = behind = right ? 0 : s->len;
+    else
+        behind = hit + by->len;
     TQ_TRY(tq_j_list(j, 3, TQ_J_TUPLE, out));
     TQ_TRY(push_part(j, out, s, 0, hit));
     TQ_TRY(push_part(j, out, s, hit, behind));
@@ -456,13 +460,14 @@ static toque_status search(tq_jrun *j, const tq_jval *self, const tq_jval *p, bo
     TQ_TRY(part_of(j, self, &p[1], &p[2], &part));
     TQ_J_STEP(j, self->s->len / 16);
     const tq_jstr *s = part.s, *what = p[0].s;
-    size_t hit = !last ? tq_jstr_find(s, 0, tq_jstr_data(what), what->len)
-                 : what->len ? find_last(s, s->len, what) : s->len;
+    size_t hit = !last       ? tq_jstr_find(s, 0, tq_jstr_data(what), what->len)
+                 : what->len ? find_last(s, s->len, what)
+                             : s->len;
     if (hit == SIZE_MAX && must) return TQ_J_FAIL(j, "the text to find is not there");
     *out = tq_j_int(-1);
     if (hit == SIZE_MAX) return TOQUE_OK;
-    tq_jstr before = {.bytes = self->s->bytes, .start = self->s->start, .len = s->start - self->s->start + hit,
-                      .chars = SIZE_MAX};
+    tq_jstr before = {
+        .bytes = self->s->bytes, .start = self->s->start, .len = s->start - self->s->start + hit, .chars = SIZE_MAX};
     *out = tq_j_int((int64_t)tq_jstr_chars(&before));
     return TOQUE_OK;
 }

@@ -1,5 +1,4 @@
-/* Lists, dicts, iteration, equality and order of the template interpreter, as Python defines them, and values made
- * from JSON. A value from a message carries the message's index and field, as do all strings inside it. */
+/* Lists, dicts, iteration, equality and order of the template interpreter, as Python defines them. */
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -8,9 +7,10 @@
 #include "text/jinja.h"
 
 const char *tq_j_type_name(const tq_jval *v) {
-    static const char *const names[] = {"missing", "Undefined", "NoneType", "bool",  "int",     "float",  "str",
-                                        "list",    "tuple",     "dict",     "range", "generator", "dict view",
-                                        "Namespace", "LoopContext", "Macro", "function", "method", "Cycler", "Joiner"};
+    static const char *const names[] = {"missing", "Undefined", "NoneType",  "bool",      "int",
+                                        "float",   "str",       "list",      "tuple",     "dict",
+                                        "range",   "generator", "dict view", "Namespace", "LoopContext",
+                                        "Macro",   "function",  "method",    "Cycler",    "Joiner"};
     return names[v->type];
 }
 
@@ -18,18 +18,29 @@ bool tq_j_true(const tq_jval *v) {
     switch ((tq_jtype)v->type) {
     case TQ_J_MISSING:
     case TQ_J_UNDEFINED:
-    case TQ_J_NONE: return false;
-    case TQ_J_BOOL: return v->b;
-    case TQ_J_INT: return v->i != 0;
-    case TQ_J_FLOAT: return v->f != 0;
-    case TQ_J_STR: return v->s->len > 0;
+    case TQ_J_NONE:
+        return false;
+    case TQ_J_BOOL:
+        return v->b;
+    case TQ_J_INT:
+        return v->i != 0;
+    case TQ_J_FLOAT:
+        return v->f != 0;
+    case TQ_J_STR:
+        return v->s->len > 0;
     case TQ_J_LIST:
-    case TQ_J_TUPLE: return v->list->len > 0;
-    case TQ_J_DICT: return v->dict->len > 0;
-    case TQ_J_RANGE: return v->range->len > 0;
-    case TQ_J_VIEW: return v->view->dict->len > 0;
-    case TQ_J_LOOP: return v->loop->items->len > 0;
-    default: return true;
+    case TQ_J_TUPLE:
+        return v->list->len > 0;
+    case TQ_J_DICT:
+        return v->dict->len > 0;
+    case TQ_J_RANGE:
+        return v->range->len > 0;
+    case TQ_J_VIEW:
+        return v->view->dict->len > 0;
+    case TQ_J_LOOP:
+        return v->loop->items->len > 0;
+    default:
+        return true;
     }
 }
 
@@ -271,8 +282,8 @@ static toque_status equal_dicts(tq_jrun *j, tq_jdict *a, tq_jdict *b, bool *equa
 toque_status tq_j_equal(tq_jrun *j, const tq_jval *a, const tq_jval *b, bool *equal) {
     *equal = false;
     if (tq_j_is_number(a) && tq_j_is_number(b)) {
-        *equal = tq_j_is_int(a) && tq_j_is_int(b) ? tq_j_as_int(a) == tq_j_as_int(b)
-                                                  : tq_j_as_float(a) == tq_j_as_float(b);
+        *equal =
+            tq_j_is_int(a) && tq_j_is_int(b) ? tq_j_as_int(a) == tq_j_as_int(b) : tq_j_as_float(a) == tq_j_as_float(b);
         return TOQUE_OK;
     }
     if (a->type != b->type) return TOQUE_OK;
@@ -313,15 +324,15 @@ toque_status tq_j_compare(tq_jrun *j, const tq_jval *a, const tq_jval *b, int *o
         *order = sign(tq_j_as_int(a) < tq_j_as_int(b), tq_j_as_int(a) > tq_j_as_int(b));
     } else if (tq_j_is_number(a) && tq_j_is_number(b)) {
         double x = tq_j_as_float(a), y = tq_j_as_float(b);
-        *order = isnan(x) || isnan(y) ? 2 : sign(x < y, x > y); /* 2: neither, which tq_j_relation knows */
+        *order = isnan(x) || isnan(y) ? 2 : sign(x<y, x> y); /* 2: neither, which tq_j_relation knows */
     } else if (a->type == TQ_J_STR && b->type == TQ_J_STR) {
         size_t n = a->s->len < b->s->len ? a->s->len : b->s->len;
         TQ_J_STEP(j, n / 64);
         int c = n ? memcmp(tq_jstr_data(a->s), tq_jstr_data(b->s), n) : 0;
-        *order = c ? c : sign(a->s->len < b->s->len, a->s->len > b->s->len);
+        *order = c ? c : sign(a->s->len<b->s->len, a->s->len> b->s->len);
     } else if (a->type == b->type && (a->type == TQ_J_LIST || a->type == TQ_J_TUPLE)) {
         size_t n = a->list->len < b->list->len ? a->list->len : b->list->len;
-        *order = sign(a->list->len < b->list->len, a->list->len > b->list->len);
+        *order = sign(a->list->len<b->list->len, a->list->len> b->list->len);
         TQ_TRY(tq_j_enter(j));
         for (size_t i = 0; i < n; i++) {
             const tq_jval *x = &tq_jlist_items(a->list)[i], *y = &tq_jlist_items(b->list)[i];
@@ -348,8 +359,8 @@ toque_status tq_j_contains(tq_jrun *j, const tq_jval *in, const tq_jval *what, b
     }
     if (in->type == TQ_J_DICT || (in->type == TQ_J_VIEW && in->view->kind == TQ_J_KEYS)) {
         tq_jval *found;
-        TQ_TRY(tq_j_dict_get(j, in->type == TQ_J_DICT ? in->dict : (tq_jdict *)(uintptr_t)in->view->dict, what,
-                             &found));
+        TQ_TRY(
+            tq_j_dict_get(j, in->type == TQ_J_DICT ? in->dict : (tq_jdict *)(uintptr_t)in->view->dict, what, &found));
         *yes = found != NULL;
         return TOQUE_OK;
     }
@@ -374,8 +385,10 @@ toque_status tq_j_sort(tq_jrun *j, tq_jval *items, tq_jval *keys, size_t n, bool
                 bool right = a == mid;
                 if (a < mid && b < end) {
                     int order;
-                    if (reverse) TQ_TRY(tq_j_compare(j, &keys[a], &keys[b], &order));
-                    else TQ_TRY(tq_j_compare(j, &keys[b], &keys[a], &order));
+                    if (reverse)
+                        TQ_TRY(tq_j_compare(j, &keys[a], &keys[b], &order));
+                    else
+                        TQ_TRY(tq_j_compare(j, &keys[b], &keys[a], &order));
                     right = order < 0;
                 }
                 size_t take = right ? b++ : a++;
@@ -395,15 +408,31 @@ toque_status tq_j_len(tq_jrun *j, const tq_jval *v, size_t *len, bool *known) {
     (void)j;
     *known = true;
     switch ((tq_jtype)v->type) {
-    case TQ_J_UNDEFINED: *len = 0; break;
-    case TQ_J_STR: *len = tq_jstr_chars(v->s); break;
+    case TQ_J_UNDEFINED:
+        *len = 0;
+        break;
+    case TQ_J_STR:
+        *len = tq_jstr_chars(v->s);
+        break;
     case TQ_J_LIST:
-    case TQ_J_TUPLE: *len = v->list->len; break;
-    case TQ_J_DICT: *len = v->dict->len; break;
-    case TQ_J_RANGE: *len = v->range->len; break;
-    case TQ_J_VIEW: *len = v->view->dict->len; break;
-    case TQ_J_LOOP: *len = v->loop->items->len; break;
-    default: *known = false; *len = 0;
+    case TQ_J_TUPLE:
+        *len = v->list->len;
+        break;
+    case TQ_J_DICT:
+        *len = v->dict->len;
+        break;
+    case TQ_J_RANGE:
+        *len = v->range->len;
+        break;
+    case TQ_J_VIEW:
+        *len = v->view->dict->len;
+        break;
+    case TQ_J_LOOP:
+        *len = v->loop->items->len;
+        break;
+    default:
+        *known = false;
+        *len = 0;
     }
     return TOQUE_OK;
 }
@@ -443,11 +472,21 @@ toque_status tq_j_items(tq_jrun *j, const tq_jval *v, const tq_jlist **items) {
     tq_jval list = {.type = TQ_J_MISSING};
     switch ((tq_jtype)v->type) {
     case TQ_J_LIST:
-    case TQ_J_TUPLE: *items = v->list; return TOQUE_OK;
-    case TQ_J_UNDEFINED: TQ_TRY(tq_j_list(j, 0, TQ_J_LIST, &list)); break;
-    case TQ_J_STR: TQ_TRY(characters(j, v->s, &list)); break;
-    case TQ_J_DICT: TQ_TRY(view_items(j, v->dict, TQ_J_KEYS, &list)); break;
-    case TQ_J_VIEW: TQ_TRY(view_items(j, v->view->dict, v->view->kind, &list)); break;
+    case TQ_J_TUPLE:
+        *items = v->list;
+        return TOQUE_OK;
+    case TQ_J_UNDEFINED:
+        TQ_TRY(tq_j_list(j, 0, TQ_J_LIST, &list));
+        break;
+    case TQ_J_STR:
+        TQ_TRY(characters(j, v->s, &list));
+        break;
+    case TQ_J_DICT:
+        TQ_TRY(view_items(j, v->dict, TQ_J_KEYS, &list));
+        break;
+    case TQ_J_VIEW:
+        TQ_TRY(view_items(j, v->view->dict, v->view->kind, &list));
+        break;
     case TQ_J_RANGE:
         TQ_TRY(tq_j_list(j, v->range->len, TQ_J_LIST, &list));
         for (size_t i = 0; i < v->range->len; i++)
@@ -459,108 +498,10 @@ toque_status tq_j_items(tq_jrun *j, const tq_jval *v, const tq_jlist **items) {
         TQ_TRY(tq_j_sublist(j, &list, v->gen->next, v->gen->list->len - v->gen->next, &list));
         v->gen->next = v->gen->list->len;
         break;
-    default: return TQ_J_FAIL(j, "a %s cannot be iterated", tq_j_type_name(v));
+    default:
+        return TQ_J_FAIL(j, "a %s cannot be iterated", tq_j_type_name(v));
     }
     TQ_J_STEP(j, list.list->len / 4);
     *items = list.list;
-    return TOQUE_OK;
-}
-
-/* ---- JSON ---- */
-
-static toque_status from_object(tq_jrun *j, const json_t *json, tq_origin o, tq_jval *out) {
-    const char *key;
-    size_t n;
-    json_t *item;
-    TQ_TRY(tq_j_dict(j, json_object_size(json), TQ_J_DICT, out));
-    json_object_keylen_foreach((json_t *)(uintptr_t)json, key, n, item) {
-        tq_jdict *d = out->dict;
-        if (d->len == d->cap) return tq_fail(j->err, TOQUE_EINTERNAL, "a JSON object changed its size");
-        TQ_TRY(tq_j_text(j, key, n, o, &d->keys[d->len]));
-        TQ_TRY(tq_j_from_json(j, item, o, &d->values[d->len]));
-        d->len++;
-    }
-    return TOQUE_OK;
-}
-
-toque_status tq_j_from_json(tq_jrun *j, const json_t *json, tq_origin o, tq_jval *out) {
-    TQ_TRY(tq_j_enter(j));
-    switch (json_typeof(json)) {
-    case JSON_OBJECT: TQ_TRY(from_object(j, json, o, out)); break;
-    case JSON_ARRAY:
-        TQ_TRY(tq_j_list(j, json_array_size(json), TQ_J_LIST, out));
-        for (size_t i = 0; i < json_array_size(json); i++) {
-            tq_jval item;
-            TQ_TRY(tq_j_from_json(j, json_array_get(json, i), o, &item));
-            TQ_TRY(tq_j_push(j, out, item));
-        }
-        break;
-    case JSON_STRING: TQ_TRY(tq_j_text(j, json_string_value(json), json_string_length(json), o, out)); break;
-    case JSON_INTEGER: *out = tq_j_int(json_integer_value(json)); break;
-    case JSON_REAL: *out = tq_j_float(json_real_value(json)); break;
-    case JSON_TRUE: *out = tq_j_bool(true); break;
-    case JSON_FALSE: *out = tq_j_bool(false); break;
-    default: *out = tq_j_none();
-    }
-    out->message = o.message;
-    out->field = (uint8_t)o.field;
-    tq_j_leave(j);
-    return TOQUE_OK;
-}
-
-static int16_t field_of(const char *key) {
-    static const struct {
-        const char *key;
-        int16_t field;
-    } fields[] = {{"role", TQ_FIELD_ROLE},           {"content", TQ_FIELD_CONTENT},
-                  {"reasoning_content", TQ_FIELD_REASONING}, {"thinking", TQ_FIELD_REASONING},
-                  {"reasoning", TQ_FIELD_REASONING}, {"tool_calls", TQ_FIELD_TOOL_CALLS}};
-    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)
-        if (strcmp(key, fields[i].key) == 0) return fields[i].field;
-    return TQ_FIELD_OTHER;
-}
-
-static toque_status set_field(tq_jrun *j, tq_jdict *d, const char *key, size_t n, const json_t *json, tq_origin o) {
-    tq_jval name, value;
-    o.field = field_of(key);
-    TQ_TRY(tq_j_text(j, key, n, o, &name));
-    TQ_TRY(tq_j_from_json(j, json, o, &value));
-    return tq_j_dict_set(j, d, name, value);
-}
-
-/* transformers offers a message's reasoning under two names, whichever of three it came under: first "thinking", and
- * last "reasoning_content" (at its own place when the message has it). */
-static toque_status message(tq_jrun *j, const json_t *json, tq_origin o, tq_jval *out) {
-    static const char *const names[] = {"reasoning_content", "thinking", "reasoning"};
-    const json_t *reasoning = NULL;
-    for (size_t i = 0; i < 3 && !reasoning; i++) {
-        reasoning = json_object_get(json, names[i]);
-        if (reasoning && json_is_null(reasoning)) reasoning = NULL;
-    }
-    const char *key;
-    size_t n;
-    json_t *item;
-    TQ_TRY(tq_j_dict(j, json_object_size(json) + 2, TQ_J_DICT, out));
-    if (reasoning) TQ_TRY(set_field(j, out->dict, "thinking", 8, reasoning, o));
-    json_object_keylen_foreach((json_t *)(uintptr_t)json, key, n, item)
-        TQ_TRY(set_field(j, out->dict, key, n, item, o));
-    if (reasoning) TQ_TRY(set_field(j, out->dict, "reasoning_content", 17, reasoning, o));
-    out->message = o.message;
-    out->field = TQ_FIELD_OTHER;
-    return TOQUE_OK;
-}
-
-toque_status tq_j_messages(tq_jrun *j, const json_t *messages, tq_jval *out) {
-    if (!json_is_array(messages)) return TQ_J_FAIL(j, "messages are not an array");
-    size_t count = json_array_size(messages);
-    if (count > INT32_MAX) return tq_fail(j->err, TOQUE_ELIMIT, "%zu messages are too many", count);
-    TQ_TRY(tq_j_list(j, count, TQ_J_LIST, out));
-    for (size_t i = 0; i < count; i++) {
-        const json_t *one = json_array_get(messages, i);
-        tq_jval item;
-        if (!json_is_object(one)) return TQ_J_FAIL(j, "message %zu is not an object", i);
-        TQ_TRY(message(j, one, (tq_origin){.message = (int32_t)i}, &item));
-        TQ_TRY(tq_j_push(j, out, item));
-    }
     return TOQUE_OK;
 }

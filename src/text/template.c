@@ -20,8 +20,7 @@ static toque_status normalize(tq_template *t, const char *source, size_t n, toqu
     if (t->len && to[t->len - 1] == '\n') t->len--;
     for (size_t i = 0; i < t->len;) {
         utf8proc_int32_t cp;
-        utf8proc_ssize_t used =
-            utf8proc_iterate((const utf8proc_uint8_t *)to + i, (utf8proc_ssize_t)(t->len - i), &cp);
+        utf8proc_ssize_t used = utf8proc_iterate((const utf8proc_uint8_t *)to + i, (utf8proc_ssize_t)(t->len - i), &cp);
         if (used <= 0) return tq_jinja_fail_at(t, i, err, TOQUE_EFORMAT, "byte %02x is not UTF-8", to[i] & 0xFF);
         i += (size_t)used;
     }
@@ -132,8 +131,10 @@ toque_status tq_template_render(const tq_template *t, tq_mem *mem, const tq_rend
     TQ_GO(tq_j_scope(&j, NULL, &j.frame));
     j.line = 1;
     status = tq_j_body(&j, t->body);
-    if (status != TOQUE_OK) status = tq_error_prefix(j.err, status, "template %s, line %u", t->name, j.line);
-    else status = give(&j, mem, out);
+    if (status != TOQUE_OK)
+        status = tq_error_prefix(j.err, status, "template %s, line %u", t->name, j.line);
+    else
+        status = give(&j, mem, out);
 done:
     tq_arena_clear(&j.arena);
     return status;

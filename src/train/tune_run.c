@@ -40,7 +40,7 @@ static toque_status open_metrics(tq_tune *t, toque_error *err) {
     char *path = tq_run_path(&t->run, TQ_RUN_METRICS);
     if (!path) return TQ_NOMEM(err);
     int64_t last;
-    toque_status status = tq_metrics_open(&t->metrics, &t->ctx->mem, path, t->at.step, &last, err);
+    toque_status status = tq_metrics_open(&t->metrics, &t->ctx->mem, path, t->saved, t->at.evaluated, &last, err);
     if (status == TOQUE_OK && last < t->at.step)
         tq_log(t->ctx, TQ_WARNING, "%s ends at step %lld, the checkpoint is of step %lld: the steps between have no line", path,
                (long long)last, (long long)t->at.step);

@@ -10,12 +10,18 @@
 
 /* Each of these must agree in all cases. */
 static const char *const common[] = {
-    "HuggingFaceTB-SmolLM3-3B.jinja",          "Qwen-Qwen2.5-7B-Instruct.jinja",
-    "Qwen-Qwen3-0.6B.jinja",                   "Qwen-QwQ-32B.jinja",
-    "Qwen3-Coder.jinja",                       "deepseek-ai-DeepSeek-R1-Distill-Llama-8B.jinja",
-    "deepseek-ai-DeepSeek-R1-Distill-Qwen-32B.jinja", "google-gemma-2-2b-it.jinja",
-    "meta-llama-Llama-3.1-8B-Instruct.jinja",  "meta-llama-Llama-3.2-3B-Instruct.jinja",
-    "meta-llama-Llama-3.3-70B-Instruct.jinja", "microsoft-Phi-3.5-mini-instruct.jinja",
+    "HuggingFaceTB-SmolLM3-3B.jinja",
+    "Qwen-Qwen2.5-7B-Instruct.jinja",
+    "Qwen-Qwen3-0.6B.jinja",
+    "Qwen-QwQ-32B.jinja",
+    "Qwen3-Coder.jinja",
+    "deepseek-ai-DeepSeek-R1-Distill-Llama-8B.jinja",
+    "deepseek-ai-DeepSeek-R1-Distill-Qwen-32B.jinja",
+    "google-gemma-2-2b-it.jinja",
+    "meta-llama-Llama-3.1-8B-Instruct.jinja",
+    "meta-llama-Llama-3.2-3B-Instruct.jinja",
+    "meta-llama-Llama-3.3-70B-Instruct.jinja",
+    "microsoft-Phi-3.5-mini-instruct.jinja",
     "mistralai-Mistral-Nemo-Instruct-2407.jinja",
 };
 
@@ -73,7 +79,9 @@ static void one_case(tq_mem *mem, const tq_template *t, const toque_error *parse
     if (!equal) {
         c->common_failed += is_common(name);
         printf("differs: %s case %zu (%s): %s\n", name, i, json_string_value(json_object_get(item, "name")),
-               !marks ? "bad marks" : ok ? "other text" : err.message);
+               !marks ? "bad marks"
+               : ok   ? "other text"
+                      : err.message);
     }
     if (folder) dump(mem, folder, name, i, ok ? r.text : err.message, ok ? r.len : strlen(err.message));
     tq_rendered_clear(&r);

@@ -124,7 +124,8 @@ static void check_marks(const char *source, const char *messages, bool prompt, c
     finish(&r);
 }
 
-static const char two[] = "[{\"role\":\"user\",\"content\":\" Hi there \"},{\"role\":\"assistant\",\"content\":\"Yo, man\"}]";
+static const char two[] =
+    "[{\"role\":\"user\",\"content\":\" Hi there \"},{\"role\":\"assistant\",\"content\":\"Yo, man\"}]";
 
 static void chatml_marks_roles_and_contents(void **state) {
     (void)state;
@@ -145,8 +146,9 @@ static void marks_survive_text_operations(void **state) {
     check_marks("{{ ('a\n' ~ messages[1].content) | indent(2) }}", two, false, "-:a\n   c1:Yo, man");
     check_marks("{{ messages[1].content | center(11) }}{{ messages | map(attribute='role') | join('/') }}", two, false,
                 "-:   c1:Yo, man -:   r0:user -:/ r1:assistant");
-    check_marks("{% macro m(x) %}<{{ x }}>{% endmacro %}{% set b %}{{ m(messages[0].role) }}!{% endset %}{{ b | title }}",
-                two, false, "-:< r0:User -:>!");
+    check_marks(
+        "{% macro m(x) %}<{{ x }}>{% endmacro %}{% set b %}{{ m(messages[0].role) }}!{% endset %}{{ b | title }}", two,
+        false, "-:< r0:User -:>!");
     check_marks("{% set ns = namespace(s='') %}{% for m in messages %}{% set ns.s = ns.s + m.role + ',' %}{% endfor %}"
                 "{{ ns.s[:-1] }}",
                 two, false, "r0:user -:, r1:assistant");
@@ -167,8 +169,9 @@ static void marks_survive_escaping(void **state) {
 
 static void generation_blocks_are_marked(void **state) {
     (void)state;
-    static const char source[] = "{% for m in messages %}{% if m.role == 'assistant' %}A:{% generation %}"
-                                 "{{ m.content }}<end>{% endgeneration %}{% else %}U:{{ m.content }}{% endif %}{% endfor %}";
+    static const char source[] =
+        "{% for m in messages %}{% if m.role == 'assistant' %}A:{% generation %}"
+        "{{ m.content }}<end>{% endgeneration %}{% else %}U:{{ m.content }}{% endif %}{% endfor %}";
     check_marks(source, two, false, "-:U: c0: Hi there  -:A: c1!:Yo, man -!:<end>");
     run r = {0};
     json_t *m = json(two);
@@ -247,13 +250,20 @@ static void deep_sources_end_in_an_error(void **state) {
     static const struct {
         const char *head, *unit, *middle, *unit2, *tail;
     } deep[] = {
-        {"{{ ", "(", "1", ")", " }}"},       {"{{ ", "[", "", "]", " }}"},
-        {"{{ ", "-", "1", "", " }}"},        {"{{ ", "1 if ", "1", " else 1", " }}"},
-        {"{{ ", "x[", "1", "]", " }}"},      {"{{ 1", " + 1", "", "", " }}"},
-        {"{{ x", ".a", "", "", " }}"},       {"{{ 1", "|string", "", "", " }}"},
-        {"", "{% if 1 %}", "", "{% endif %}", ""}, {"{% set ", "(", "a", ")", " = 1 %}"},
-        {"{{ 1", " and 1", "", "", " }}"},   {"{{ {", "1:{", "", "}", "} }}"},
-        {"{{ 1 ", "if 1 else 1 ", "", "", " }}"}, {"{{ 1", "()", "", "", " }}"},
+        {"{{ ", "(", "1", ")", " }}"},
+        {"{{ ", "[", "", "]", " }}"},
+        {"{{ ", "-", "1", "", " }}"},
+        {"{{ ", "1 if ", "1", " else 1", " }}"},
+        {"{{ ", "x[", "1", "]", " }}"},
+        {"{{ 1", " + 1", "", "", " }}"},
+        {"{{ x", ".a", "", "", " }}"},
+        {"{{ 1", "|string", "", "", " }}"},
+        {"", "{% if 1 %}", "", "{% endif %}", ""},
+        {"{% set ", "(", "a", ")", " = 1 %}"},
+        {"{{ 1", " and 1", "", "", " }}"},
+        {"{{ {", "1:{", "", "}", "} }}"},
+        {"{{ 1 ", "if 1 else 1 ", "", "", " }}"},
+        {"{{ 1", "()", "", "", " }}"},
     };
     for (size_t i = 0; i < sizeof deep / sizeof *deep; i++) {
         char *s = repeated(deep[i].head, deep[i].unit, 20000, deep[i].middle, deep[i].unit2, deep[i].tail);
@@ -277,12 +287,14 @@ static void hostile_templates_end_in_elimit(void **state) {
         "{% for a in range(100000) %}{% for b in range(100000) %}{% endfor %}{% endfor %}",
         "{% for a in range(100000) %}{% for b in range(100000) %}x{% endfor %}{% endfor %}",
         "{% macro f(n) %}{{ f(n) }}{% endmacro %}{{ f(1) }}",
-        "{% macro f(n) %}{% set x %}{% if n %}{% for i in [1] %}{% filter upper %}{{ (f(n) ~ 'a') | trim }}{% endfilter %}"
+        "{% macro f(n) %}{% set x %}{% if n %}{% for i in [1] %}{% filter upper %}{{ (f(n) ~ 'a') | trim }}{% "
+        "endfilter %}"
         "{% endfor %}{% endif %}{% endset %}{{ x }}{% endmacro %}{{ f(1) }}",
         "{% macro f() %}{% call f() %}{{ caller() }}{% endcall %}{% endmacro %}{{ f() }}",
         "{% for x in [[1]] recursive %}{{ loop([x]) }}{% endfor %}",
         "{% set ns = namespace(x=[]) %}{% for i in range(5000) %}{% set ns.x = [ns.x] %}{% endfor %}{{ ns.x }}",
-        "{% set ns = namespace(x=[]) %}{% for i in range(5000) %}{% set ns.x = [ns.x] %}{% endfor %}{{ ns.x | tojson }}",
+        "{% set ns = namespace(x=[]) %}{% for i in range(5000) %}{% set ns.x = [ns.x] %}{% endfor %}{{ ns.x | tojson "
+        "}}",
         "{% set ns = namespace(x=[], y=[]) %}{% for i in range(5000) %}{% set ns.x = [ns.x] %}{% set ns.y = [ns.y] %}"
         "{% endfor %}{{ ns.x == ns.y }}",
         "{% set ns = namespace() %}{% set ns.x = ns %}{{ ns }}",
@@ -341,8 +353,10 @@ static void shared_stores_stay_apart(void **state) {
 static void every_allocation_may_fail(void **state) {
     (void)state;
     static const char source[] =
-        "{% macro m(a, b=2) %}{{ a }}{{ b }}{{ varargs }}{% endmacro %}{% for x in messages %}{{ m(x.content) | upper }}"
-        "{% set q %}{{ x | tojson(indent=2) }}{% endset %}{{ q[2:9] ~ q.split('\"') | sort | join(',') }}{% generation %}"
+        "{% macro m(a, b=2) %}{{ a }}{{ b }}{{ varargs }}{% endmacro %}{% for x in messages %}{{ m(x.content) | upper "
+        "}}"
+        "{% set q %}{{ x | tojson(indent=2) }}{% endset %}{{ q[2:9] ~ q.split('\"') | sort | join(',') }}{% generation "
+        "%}"
         "{{ '%s' % x.role }}{{ '{}'.format(x) }}{% endgeneration %}{% endfor %}{{ 'y' * 90000 }}{{ nothing }}";
     json_t *m = json(two);
     unsigned long long at = 1;

@@ -207,9 +207,14 @@ static void metrics_are_cut_behind_the_checkpoint(void **state) {
                        "{\"step\": 2, \"eval_loss\": 1.5}\n";
     char text[400];
     snprintf(text, sizeof text, "%s{\"step\": 3, \"loss\": 1}\n{\"step\": 4, \"lo", kept);
-    put_file(path, text);
     tq_metrics m;
-    assert_int_equal(tq_metrics_open(&m, &mem, path, 2, &last, &err), TOQUE_OK);
+    put_file(path, text); /* stopped between step 2 and its evaluation: that is made, and written, again */
+    assert_int_equal(tq_metrics_open(&m, &mem, path, 2, 0, &last, &err), TOQUE_OK);
+    assert_int_equal(last, 2);
+    tq_metrics_close(&m);
+    assert_file(path, "{\"step\": 0, \"eval_loss\": 3}\n{\"step\": 1, \"loss\": 2}\n{\"step\": 2, \"loss\": 1}\n");
+    put_file(path, text);
+    assert_int_equal(tq_metrics_open(&m, &mem, path, 2, 2, &last, &err), TOQUE_OK);
     assert_int_equal(last, 2);
     assert_file(path, kept);
     tq_metrics_step s = {.step = 3, .epoch = 0.75, .loss = 1.0 / 3, .lr = 1e-3, .grad_norm = 0.123456789, .tokens = 7,
@@ -228,10 +233,10 @@ static void metrics_are_cut_behind_the_checkpoint(void **state) {
     assert_int_equal(series.n_eval, 3);
     assert_true(series.loss[2].step == 3 && fabs(series.loss[2].value - 1.0 / 3) < 1e-9 && series.eval[2].value == 1.25);
     tq_metrics_series_clear(&series);
-    assert_int_equal(tq_metrics_open(&m, &mem, path, 5, &last, &err), TOQUE_OK); /* the checkpoint is ahead: told */
+    assert_int_equal(tq_metrics_open(&m, &mem, path, 5, 5, &last, &err), TOQUE_OK); /* the checkpoint is ahead: told */
     assert_int_equal(last, 3);
     tq_metrics_close(&m);
-    assert_int_equal(tq_metrics_open(&m, &mem, path, 0, &last, &err), TOQUE_OK); /* from the start */
+    assert_int_equal(tq_metrics_open(&m, &mem, path, -1, 0, &last, &err), TOQUE_OK); /* from the start */
     assert_file(path, "");
     tq_metrics_close(&m);
     put_file(path, "{\"step\": 1, \"loss\": 2}\nrubbish\n");
@@ -246,11 +251,11 @@ static void a_line_that_does_not_fit_is_taken_back(void **state) {
     in_folder(path, "short.jsonl");
     pid_t child = fork();
     if (child == 0) {
-        struct rlimit limit = {250, 250};
+        struct rlimit limit = {180, 180};
         toque_error err;
         tq_metrics m;
         (void)signal(SIGXFSZ, SIG_IGN);
-        if (tq_metrics_open(&m, &mem, path, 0, NULL, &err) != TOQUE_OK || setrlimit(RLIMIT_FSIZE, &limit)) _exit(2);
+        if (tq_metrics_open(&m, &mem, path, -1, 0, NULL, &err) != TOQUE_OK || setrlimit(RLIMIT_FSIZE, &limit)) _exit(2);
         tq_metrics_step s = {.step = 1, .loss = 1};
         if (tq_metrics_put_step(&m, &s, &err) != TOQUE_OK) _exit(3);
         _exit(tq_metrics_put_step(&m, &s, &err) == TOQUE_EIO ? 0 : 4);
@@ -333,6 +338,15 @@ static void a_run_is_refused_locked_and_overwritten(void **state) {
     tq_run_close(&run);
     snprintf(path, sizeof path, "%s/checkpoint", dir);
     assert_int_equal(mkdir(path, 0777), 0);
+    snprintf(path, sizeof path, "%s/checkpoint/state.safetensors.tmp-a1B2c3", dir); /* of a process that was killed */
+    put_file(path, "half");
+    assert_int_equal(tq_run_open(&run, &mem, dir, TQ_RUN_RESUME, &err), TOQUE_OK);
+    assert_false(tq_path_exists(path));
+    tq_run_close(&run);
+    put_file(path, "half");
+    snprintf(path, sizeof path, "%s/checkpoint/state.safetensors", dir);
+    put_file(path, "whole");
+    snprintf(path, sizeof path, "%s/checkpoint", dir);
     assert_int_equal(tq_run_open(&run, &mem, dir, TQ_RUN_OVERWRITE, &err), TOQUE_OK);
     assert_false(tq_path_exists(path));
     snprintf(path, sizeof path, "%s/recipe.yaml", dir);

@@ -2,9 +2,9 @@
 #include <math.h>
 #include <string.h>
 
-#include "cli/predict.h"
-#include "infer/score.h"
+#include "eval/labels.h"
 #include "train/mask.h"
+#include "train/rows.h"
 
 static toque_status add_label(tq_labels *labels, const char *s, size_t n, toque_error *err) {
     while (n > 0 && strchr(" \t\r", s[n - 1])) n--;
@@ -95,20 +95,26 @@ static toque_status make_item(tq_model *model, json_t *messages, json_t *tools, 
     return status;
 }
 
-/* The best item and its share of the sum over all, computed from the largest so that nothing overflows. */
-static void choose(const tq_labels *labels, const tq_score_item *items, size_t *best, double *share) {
+size_t tq_labels_best(const double *logp, size_t n, double *share) {
     double sum = 0;
-    *best = 0;
-    for (size_t i = 1; i < labels->n; i++)
-        if (items[i].sum > items[*best].sum) *best = i;
-    for (size_t i = 0; i < labels->n; i++) sum += exp(items[i].sum - items[*best].sum);
+    size_t best = 0;
+    for (size_t i = 1; i < n; i++)
+        if (logp[i] > logp[best]) best = i;
+    for (size_t i = 0; i < n; i++) sum += exp(logp[i] - logp[best]);
     *share = 1 / sum;
+    return best;
 }
 
-toque_status tq_labels_choose(const tq_labels *labels, tq_model *model, struct tq_scorer *scorer, const tq_hats *hats,
-                              json_t *messages, json_t *tools, tq_prediction *p, toque_error *err) {
+int tq_labels_find(const tq_labels *labels, const char *s) {
+    for (size_t i = 0; i < labels->n; i++)
+        if (strcmp(labels->items[i], s) == 0) return (int)i;
+    return -1;
+}
+
+toque_status tq_labels_score(const tq_labels *labels, tq_model *model, tq_chooser *chooser, const tq_hats *hats,
+                             json_t *messages, json_t *tools, double *logp, bool *fits, toque_error *err) {
     tq_mem *mem = &model->ctx->mem;
-    *p = (tq_prediction){0};
+    *fits = false;
     tq_score_item *items = TQ_NEW_ARRAY(mem, tq_score_item, labels->n);
     if (!items) return TQ_NOMEM(err);
     toque_status status = TOQUE_OK;
@@ -116,12 +122,9 @@ toque_status tq_labels_choose(const tq_labels *labels, tq_model *model, struct t
         TQ_GO(make_item(model, messages, tools, labels->items[i], hats, &items[i], err));
         if (items[i].n > model->config.context) goto done;
     }
-    TQ_GO(tq_score(scorer, items, labels->n, err));
-    size_t best;
-    choose(labels, items, &best, &p->probability);
-    p->len = strlen(labels->items[best]);
-    p->answer = tq_strndup(mem, labels->items[best], p->len);
-    if (!p->answer) status = TQ_NOMEM(err);
+    TQ_GO(tq_choose(chooser, items, labels->n, err));
+    for (size_t i = 0; i < labels->n; i++) logp[i] = items[i].sum;
+    *fits = true;
 done:
     for (size_t i = 0; i < labels->n; i++) {
         tq_free(mem, (void *)(uintptr_t)items[i].tokens);

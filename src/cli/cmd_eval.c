@@ -1,0 +1,301 @@
+/* toque eval: how often the model's answer is the right one of given labels, with its interval, and paired against
+ * another run on the same rows. */
+#include <math.h>
+#include <string.h>
+#include <sys/resource.h>
+
+#include "base/clock.h"
+#include "base/progress.h"
+#include "cli/data_options.h"
+#include "cli/load.h"
+#include "eval/labels.h"
+#include "eval/stats.h"
+#include "train/rows.h"
+
+typedef struct options {
+    tq_cli_model model;
+    tq_cli_adapters adapters;
+    tq_cli_data data;
+    const char *labels, *shots_from, *prior, *out, *against;
+    int64_t shots;
+} options;
+
+#define AT(field) offsetof(options, field)
+static const tq_option own[] = {
+    {.key = "labels", .type = TQ_OPT_TEXT, .offset = AT(labels), .value = "FILE|A,B,C", .help = "the possible answers"},
+    {.key = "shots", .type = TQ_OPT_INT, .offset = AT(shots), .fallback = "0", .min = 0, .max = 1000,
+     .help = "answered examples put before each question, of different labels first"},
+    {.key = "shots_from", .type = TQ_OPT_TEXT, .offset = AT(shots_from), .value = "FILE", .help = "where they come from"},
+    {.key = "prior", .type = TQ_OPT_TEXT, .offset = AT(prior), .value = "FILE",
+     .help = "rows on which the model's bias for labels is estimated (never the test rows), to correct for it"},
+    {.key = "out", .letter = 'o', .type = TQ_OPT_TEXT, .offset = AT(out), .value = "FILE", .help = "write each row's answer (JSON lines)"},
+    {.key = "against", .type = TQ_OPT_TEXT, .offset = AT(against), .value = "FILE",
+     .help = "compare, row by row, with the --out of another run"},
+    {0}};
+static const tq_cli_table tables[] = {{own, 0},
+                                      {tq_cli_model_table, AT(model)},
+                                      {tq_cli_adapters_table, AT(adapters)},
+                                      {tq_cli_data_table, AT(data)},
+                                      {0}};
+#undef AT
+
+typedef struct job {
+    tq_cli *cli;
+    const options *o;
+    tq_cli_loaded loaded;
+    tq_labels labels;
+    tq_chooser *chooser;
+    json_t *shots;     /* messages: user, assistant, user, assistant, ... */
+    double *logp;      /* [labels] of a row */
+    double *prior;     /* [labels] mean share on the prior's rows; NULL: not asked for */
+    size_t *count;     /* [labels] rows of each truth */
+    size_t rows, right, corrected;
+    tq_buf out;        /* the rows' answers */
+} job;
+
+typedef toque_status row_fn(job *j, const char *truth, toque_error *err); /* j->logp is set */
+
+/* The row's conversation with the examples behind its system text; a new reference. */
+static json_t *question(const job *j, const tq_row *row) {
+    json_t *list = json_array(), *message;
+    size_t i = 0, n = json_array_size(row->messages) - 1, at;
+    const char *role = json_string_value(json_object_get(json_array_get(row->messages, 0), "role"));
+    if (role && strcmp(role, "system") == 0) json_array_append(list, json_array_get(row->messages, i++));
+    json_array_foreach(j->shots, at, message) json_array_append(list, message);
+    for (; i < n; i++) json_array_append(list, json_array_get(row->messages, i));
+    return list;
+}
+
+static toque_status truth_of(const tq_row *row, const char **truth, toque_error *err) {
+    if (!row->messages || !row->answered) return TQ_FAIL(err, EFORMAT, "line %u has no answer to compare with", row->line);
+    json_t *last = json_array_get(row->messages, json_array_size(row->messages) - 1);
+    *truth = row->label ? row->label : json_string_value(json_object_get(last, "content"));
+    return *truth ? TOQUE_OK : TQ_FAIL(err, EFORMAT, "line %u has no answer that is text", row->line);
+}
+
+static toque_status each_row(job *j, const char *path, const char *what, row_fn *fn, toque_error *err) {
+    tq_data_options data = tq_cli_data_options(j->cli, &j->o->data);
+    tq_rows *rows;
+    tq_row row;
+    bool more = true;
+    tq_progress progress;
+    TQ_TRY(tq_rows_open(&rows, &j->cli->mem, path, &data, err));
+    tq_progress_start(&progress, tq_cli_progress(j->cli), what, "rows", 0, 0);
+    toque_status status = TOQUE_OK;
+    for (size_t n = 0;; n++) {
+        const char *truth;
+        TQ_GO(tq_rows_next(rows, &row, &more, err));
+        if (!more) break;
+        TQ_GO(truth_of(&row, &truth, err));
+        if (tq_labels_find(&j->labels, truth) < 0) {
+            status = TQ_FAIL(err, EINVAL, "line %u: the answer \"%.80s\" is none of --labels", row.line, truth);
+            goto done;
+        }
+        json_t *messages = question(j, &row);
+        bool fits;
+        status = tq_labels_score(&j->labels, j->loaded.model, j->chooser, tq_cli_hats(&j->loaded), messages, row.tools, j->logp,
+                                 &fits, err);
+        json_decref(messages);
+        if (status == TOQUE_OK && !fits)
+            status = TQ_FAIL(err, ELIMIT, "line %u does not fit the model's context of %d tokens", row.line,
+                             j->loaded.model->config.context);
+        if (status == TOQUE_OK) status = fn(j, truth, err);
+        if (status != TOQUE_OK) goto done;
+        tq_progress_update(&progress, n + 1, NULL);
+    }
+    tq_progress_end(&progress, NULL);
+done:
+    if (status != TOQUE_OK) tq_error_prefix(err, status, "%s", path);
+    tq_rows_close(rows);
+    return status;
+}
+
+/* Adds the row's shares to the prior. */
+static toque_status add_prior(job *j, const char *truth, toque_error *err) {
+    (void)truth, (void)err;
+    double share;
+    size_t best = tq_labels_best(j->logp, j->labels.n, &share);
+    for (size_t i = 0; i < j->labels.n; i++) j->prior[i] += share * exp(j->logp[i] - j->logp[best]);
+    return TOQUE_OK;
+}
+
+static toque_status add_result(job *j, const char *truth, toque_error *err) {
+    double share;
+    size_t answer = tq_labels_best(j->logp, j->labels.n, &share), corrected = answer;
+    int right = tq_labels_find(&j->labels, truth);
+    for (size_t i = 0; j->prior && i < j->labels.n; i++) j->logp[i] -= log(j->prior[i]);
+    if (j->prior) corrected = tq_labels_best(j->logp, j->labels.n, &share);
+    j->rows++;
+    j->count[right]++;
+    j->right += (int)answer == right;
+    j->corrected += (int)corrected == right;
+    json_t *o = json_pack("{s:s, s:s, s:b}", "label", truth, "answer", j->labels.items[corrected], "correct", (int)corrected == right);
+    char *line = o ? json_dumps(o, JSON_COMPACT) : NULL;
+    json_decref(o);
+    if (!line) return TQ_NOMEM(err);
+    tq_buf_puts(&j->out, line);
+    tq_buf_putc(&j->out, '\n');
+    free(line); /* jansson's own memory */
+    return tq_buf_status(&j->out, "the rows' answers", err);
+}
+
+/* The first rows of the file, of labels that were not taken yet while there are any. */
+static toque_status take_shots(job *j, toque_error *err) {
+    tq_data_options data = tq_cli_data_options(j->cli, &j->o->data);
+    size_t most = (size_t)j->o->shots;
+    j->shots = json_array();
+    for (size_t uses = 1; json_array_size(j->shots) < 2 * most; uses++) {
+        tq_rows *rows;
+        tq_row row;
+        bool more = true;
+        size_t before = json_array_size(j->shots);
+        memset(j->count, 0, j->labels.n * sizeof *j->count);
+        TQ_TRY(tq_rows_open(&rows, &j->cli->mem, j->o->shots_from, &data, err));
+        toque_status status = TOQUE_OK;
+        while (json_array_size(j->shots) < 2 * most) {
+            const char *truth = NULL;
+            status = tq_rows_next(rows, &row, &more, err);
+            if (status != TOQUE_OK || !more) break;
+            status = truth_of(&row, &truth, err);
+            if (status != TOQUE_OK) break;
+            int label = tq_labels_find(&j->labels, truth);
+            if (label < 0 || ++j->count[label] != uses) continue;
+            size_t n = json_array_size(row.messages);
+            for (size_t i = n - 2; i < n; i++) json_array_append_new(j->shots, json_deep_copy(json_array_get(row.messages, i)));
+        }
+        tq_rows_close(rows);
+        if (status != TOQUE_OK) return tq_error_prefix(err, status, "%s", j->o->shots_from);
+        if (json_array_size(j->shots) == before)
+            return TQ_FAIL(err, EINVAL, "%s has only %zu rows with these labels; %zu examples were asked for", j->o->shots_from,
+                           before / 2, most);
+    }
+    memset(j->count, 0, j->labels.n * sizeof *j->count);
+    return TOQUE_OK;
+}
+
+static toque_status estimate_prior(job *j, toque_error *err) {
+    j->prior = TQ_NEW_ARRAY(&j->cli->mem, double, j->labels.n);
+    if (!j->prior) return TQ_NOMEM(err);
+    TQ_TRY(each_row(j, j->o->prior, "estimating the prior", add_prior, err));
+    double sum = 0;
+    for (size_t i = 0; i < j->labels.n; i++) sum += j->prior[i];
+    for (size_t i = 0; i < j->labels.n; i++) j->prior[i] = (j->prior[i] + 1e-9) / (sum + 1e-9 * (double)j->labels.n);
+    return TOQUE_OK;
+}
+
+/* Counts the rows that only this run, and only the other, got right. */
+static toque_status compare(job *j, size_t *here, size_t *there, toque_error *err) {
+    char *other;
+    size_t n, row = 0;
+    TQ_TRY(tq_read_file(&other, &n, &j->cli->mem, j->o->against, (size_t)1 << 30, err));
+    const char *a = j->out.data, *b = other;
+    toque_status status = TOQUE_OK;
+    for (; *a && *b; row++) {
+        size_t la = strcspn(a, "\n"), lb = strcspn(b, "\n");
+        json_t *x = json_loadb(a, la, 0, NULL), *y = json_loadb(b, lb, 0, NULL);
+        const char *lx = json_string_value(json_object_get(x, "label")), *ly = json_string_value(json_object_get(y, "label"));
+        bool rx = json_is_true(json_object_get(x, "correct")), ry = json_is_true(json_object_get(y, "correct"));
+        if (!lx || !ly || strcmp(lx, ly) != 0)
+            status = TQ_FAIL(err, EINVAL, "%s: line %zu is of another row: both runs must be on the same file", j->o->against, row + 1);
+        *here += rx && !ry;
+        *there += ry && !rx;
+        json_decref(x);
+        json_decref(y);
+        if (status != TOQUE_OK) break;
+        a += la + (a[la] != 0);
+        b += lb + (b[lb] != 0);
+    }
+    if (status == TOQUE_OK && (*a || *b)) status = TQ_FAIL(err, EINVAL, "%s has another number of rows", j->o->against);
+    tq_free(&j->cli->mem, other);
+    return status;
+}
+
+static json_t *share_json(size_t k, size_t n) {
+    double low, high;
+    tq_wilson(k, n, &low, &high);
+    return json_pack("{s:I, s:f, s:f, s:f}", "correct", (json_int_t)k, "accuracy", (double)k / (double)n, "low", low, "high", high);
+}
+
+static void print_share(const char *what, size_t k, size_t n) {
+    double low, high;
+    tq_wilson(k, n, &low, &high);
+    printf("%-28s %5.1f %%  (%.1f to %.1f)\n", what, 100.0 * (double)k / (double)n, 100 * low, 100 * high);
+}
+
+static toque_status report(job *j, double seconds, toque_error *err) {
+    size_t most = 0, here = 0, there = 0;
+    for (size_t i = 1; i < j->labels.n; i++)
+        if (j->count[i] > j->count[most]) most = i;
+    if (j->o->against) TQ_TRY(compare(j, &here, &there, err));
+    struct rusage usage;
+    getrusage(RUSAGE_SELF, &usage);
+    double peak = (double)usage.ru_maxrss * 1024 / 1e6;
+    if (j->cli->common.json) {
+        json_t *o = json_pack("{s:I, s:o, s:o, s:f, s:f}", "rows", (json_int_t)j->rows, "majority", share_json(j->count[most], j->rows),
+                              "raw", share_json(j->right, j->rows), "seconds", seconds, "peak_mb", peak);
+        if (j->prior) json_object_set_new(o, "corrected", share_json(j->corrected, j->rows));
+        if (j->o->against)
+            json_object_set_new(o, "paired", json_pack("{s:I, s:I, s:f}", "only_this", (json_int_t)here, "only_other",
+                                                       (json_int_t)there, "p", tq_mcnemar(here, there)));
+        return tq_cli_json(j->cli, o, err);
+    }
+    printf("%zu rows, %zu labels, %.1f s, peak %.0f MB\n", j->rows, j->labels.n, seconds, peak);
+    print_share("majority class", j->count[most], j->rows);
+    print_share("likeliest label", j->right, j->rows);
+    if (j->prior) print_share("corrected for the prior", j->corrected, j->rows);
+    if (j->o->against)
+        printf("against %s: right only here %zu, only there %zu, p = %.2g (McNemar, exact)\n", j->o->against, here, there,
+               tq_mcnemar(here, there));
+    return TOQUE_OK;
+}
+
+static toque_status run(tq_cli *cli, void *given, toque_error *err) {
+    const options *o = given;
+    job j = {.cli = cli, .o = o};
+    double start = tq_now();
+    if (!o->labels) return tq_cli_usage(cli, err, "eval needs --labels: a file with one label a line, or A,B,C");
+    if (o->shots && !o->shots_from) return tq_cli_usage(cli, err, "--shots needs --shots-from FILE");
+    if (!o->shots && o->shots_from) return tq_cli_usage(cli, err, "--shots-from needs --shots N");
+    tq_buf_init(&j.out, &cli->mem, (size_t)1 << 30);
+    toque_status status;
+    TQ_GO(tq_labels_read(&j.labels, &cli->mem, o->labels, err));
+    j.logp = TQ_NEW_ARRAY(&cli->mem, double, j.labels.n);
+    j.count = TQ_NEW_ARRAY(&cli->mem, size_t, j.labels.n);
+    if (!j.logp || !j.count) TQ_GO(TQ_NOMEM(err));
+    TQ_GO(tq_cli_load(&j.loaded, cli, &o->model, &o->adapters, err));
+    tq_cli_catch_interrupt(cli);
+    TQ_GO(tq_chooser_new(&j.chooser, j.loaded.model, j.loaded.max_rank, err));
+    if (o->shots) TQ_GO(take_shots(&j, err));
+    if (o->prior) TQ_GO(estimate_prior(&j, err));
+    TQ_GO(each_row(&j, cli->set.positional[0], "evaluating", add_result, err));
+    if (j.rows == 0) TQ_GO(TQ_FAIL(err, EFORMAT, "%s holds no rows", cli->set.positional[0]));
+    if (o->out) TQ_GO(tq_write_file(&cli->mem, o->out, j.out.data, j.out.len, err));
+    status = report(&j, tq_now() - start, err);
+done:
+    json_decref(j.shots);
+    tq_chooser_free(j.chooser);
+    tq_buf_clear(&j.out);
+    tq_free(&cli->mem, j.logp);
+    tq_free(&cli->mem, j.prior);
+    tq_free(&cli->mem, j.count);
+    tq_labels_clear(&j.labels);
+    if (j.loaded.model) tq_cli_unload(&j.loaded);
+    return status;
+}
+
+const tq_command tq_cmd_eval = {
+    .name = "eval",
+    .group = TQ_GROUP_TEST,
+    .summary = "How often the right one of given labels is the likeliest answer",
+    .usage = "-m M [-a A[:SCALE]]... DATA --labels A,B,C [--shots N --shots-from FILE] [--prior FILE]",
+    .about = "Each row's last answer is the truth. The model's answer is the label that it finds likeliest, its\n"
+             "end-of-turn token included. Shares come with their 95 % interval (Wilson); --against pairs two runs on the\n"
+             "same rows. With --prior, log-probabilities are lessened by the mean share that the model gives each label.",
+    .example = "toque eval -m model.gguf test.csv --text-column text --label-column label --labels labels.txt -o base.jsonl\n"
+               "toque eval -m model.gguf -a run test.jsonl --labels labels.txt --against base.jsonl",
+    .tables = tables,
+    .size = sizeof(options),
+    .min_args = 1,
+    .max_args = 1,
+    .run = run,
+};
