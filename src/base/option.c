@@ -90,7 +90,8 @@ bool tq_options_given(const tq_option_set *set, const char *key) {
 
 /* --- names that were meant --------------------------------------------------------------------- */
 
-/* Damerau-Levenshtein distance with adjacent transpositions (optimal string alignment), or SIZE_MAX where a name is too long for one of ours. */
+/* Damerau-Levenshtein distance with adjacent transpositions (optimal string alignment), or SIZE_MAX where a name is
+ * too long for one of ours. */
 static size_t distance(const char *a, const char *b) {
     size_t n = strlen(a), m = strlen(b);
     if (n >= MAX_NAME || m >= MAX_NAME) return SIZE_MAX;
@@ -219,10 +220,13 @@ static bool in_range(const tq_option *o, double x) {
 }
 
 void tq_option_expected(const tq_option *o, char *out, size_t size) {
-    static const char *const kinds[] = {
-        [TQ_OPT_FLAG] = "on or off",          [TQ_OPT_INT] = "a whole number", [TQ_OPT_NUMBER] = "a number",
-        [TQ_OPT_TEXT] = "a text",             [TQ_OPT_CHOICE] = "one of ",     [TQ_OPT_LIST] = "a text",
-        [TQ_OPT_BYTES] = "a size (500M, 2G, 1Gi)"};
+    static const char *const kinds[] = {[TQ_OPT_FLAG] = "on or off",
+                                        [TQ_OPT_INT] = "a whole number",
+                                        [TQ_OPT_NUMBER] = "a number",
+                                        [TQ_OPT_TEXT] = "a text",
+                                        [TQ_OPT_CHOICE] = "one of ",
+                                        [TQ_OPT_LIST] = "a text",
+                                        [TQ_OPT_BYTES] = "a size (500M, 2G, 1Gi)"};
     if (o->type == TQ_OPT_CHOICE) {
         size_t n = (size_t)snprintf(out, size, "one of ");
         for (const char *c = o->choices; *c && n + 3 < size; c++) {

@@ -23,16 +23,16 @@ typedef struct tq_option_list {
 } tq_option_list;
 
 typedef struct tq_option {
-    const char *key;     /* "batch_size"; NULL ends a table */
-    char letter;         /* 'm' for -m, or 0 */
+    const char *key; /* "batch_size"; NULL ends a table */
+    char letter;     /* 'm' for -m, or 0 */
     tq_option_type type;
-    size_t offset;       /* of the value in the caller's struct */
+    size_t offset;        /* of the value in the caller's struct */
     const char *fallback; /* default as text ("8", "cosine", "on"), or NULL: the struct's value stays */
-    double min, max;     /* INT, NUMBER; both 0: unbounded */
-    const char *choices; /* CHOICE: "constant|linear|cosine" */
-    const char *value;   /* placeholder in help: "FILE", "N"; NULL: by type */
-    const char *aliases; /* "learning_rate|lora_r": other spellings that are accepted, or NULL */
-    const char *help;    /* one line */
+    double min, max;      /* INT, NUMBER; both 0: unbounded */
+    const char *choices;  /* CHOICE: "constant|linear|cosine" */
+    const char *value;    /* placeholder in help: "FILE", "N"; NULL: by type */
+    const char *aliases;  /* "learning_rate|lora_r": other spellings that are accepted, or NULL */
+    const char *help;     /* one line */
 } tq_option;
 
 /* What a run of the parser leaves behind. */
@@ -42,7 +42,7 @@ typedef struct tq_option_set {
     tq_arena arena;                 /* owns TEXT and LIST values */
     const char **positional;        /* arguments that are no options */
     size_t n_positional, cap_positional;
-    uint64_t given[4];              /* bit i: option i (counted through all tables) was set explicitly */
+    uint64_t given[4]; /* bit i: option i (counted through all tables) was set explicitly */
 } tq_option_set;
 
 void tq_options_init(tq_option_set *set, tq_mem *mem, const tq_option *const *tables, void *const *targets);

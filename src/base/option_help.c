@@ -12,9 +12,9 @@
 enum { COLUMN = 30, WIDTH = 100 };
 
 static const char *placeholder(const tq_option *o) {
-    static const char *const by_type[] = {[TQ_OPT_FLAG] = "",       [TQ_OPT_INT] = "N",     [TQ_OPT_NUMBER] = "X",
-                                          [TQ_OPT_TEXT] = "TEXT",   [TQ_OPT_LIST] = "TEXT", [TQ_OPT_BYTES] = "SIZE",
-                                          [TQ_OPT_CHOICE] = "NAME"};
+    static const char *const by_type[] = {
+        [TQ_OPT_FLAG] = "",     [TQ_OPT_INT] = "N",      [TQ_OPT_NUMBER] = "X",   [TQ_OPT_TEXT] = "TEXT",
+        [TQ_OPT_LIST] = "TEXT", [TQ_OPT_BYTES] = "SIZE", [TQ_OPT_CHOICE] = "NAME"};
     return o->value ? o->value : by_type[o->type];
 }
 

@@ -16,8 +16,8 @@ typedef struct reader {
     yaml_event_t event; /* the current one */
     bool live;          /* event holds something to delete */
     const char *path;
-    uint64_t kept[4];       /* options that the command line gave and this file must leave alone */
-    int line[MAX_OPTIONS];  /* where an option was set in this file, from 1; 0: not */
+    uint64_t kept[4];      /* options that the command line gave and this file must leave alone */
+    int line[MAX_OPTIONS]; /* where an option was set in this file, from 1; 0: not */
     toque_error *err;
 } reader;
 

@@ -16,8 +16,15 @@ void tq_progress_start(tq_progress *p, FILE *to, const char *what, const char *u
     const char *term = getenv("TERM");
     bool terminal = to && isatty(fileno(to)) && !(term && strcmp(term, "dumb") == 0);
     double now = tq_now();
-    *p = (tq_progress){.to = to, .terminal = terminal, .what = what, .unit = unit, .total = total, .started = now,
-                       .shown = terminal ? 0 : now, .done = first, .first = first};
+    *p = (tq_progress){.to = to,
+                       .terminal = terminal,
+                       .what = what,
+                       .unit = unit,
+                       .total = total,
+                       .started = now,
+                       .shown = terminal ? 0 : now,
+                       .done = first,
+                       .first = first};
 }
 
 /* "1.2k", "3.4M": three digits are enough to read while it moves. */

@@ -25,31 +25,65 @@ enum { EXIT_FAILED = 1, EXIT_USAGE = 2 };
 
 #define AT(field) offsetof(tq_cli_common, field)
 const tq_option tq_cli_common_table[] = {
-    {.key = "config", .type = TQ_OPT_TEXT, .offset = AT(config), .value = "FILE",
+    {.key = "config",
+     .type = TQ_OPT_TEXT,
+     .offset = AT(config),
+     .value = "FILE",
      .help = "YAML file of options, key: value; flags override it"},
-    {.key = "threads", .type = TQ_OPT_INT, .offset = AT(threads), .min = 1, .max = 1024,
+    {.key = "threads",
+     .type = TQ_OPT_INT,
+     .offset = AT(threads),
+     .min = 1,
+     .max = 1024,
      .help = "threads to use; without it, all CPUs that this process may use"},
-    {.key = "compute", .type = TQ_OPT_CHOICE, .offset = AT(compute), .fallback = "auto", .choices = "auto|f32|bf16|int8",
+    {.key = "compute",
+     .type = TQ_OPT_CHOICE,
+     .offset = AT(compute),
+     .fallback = "auto",
+     .choices = "auto|f32|bf16|int8",
      .help = "what products are computed in; auto takes bf16 where the CPU has it"},
-    {.key = "max_memory", .type = TQ_OPT_BYTES, .offset = AT(max_memory), .min = 1e6, .max = 0,
+    {.key = "max_memory",
+     .type = TQ_OPT_BYTES,
+     .offset = AT(max_memory),
+     .min = 1e6,
+     .max = 0,
      .help = "refuse to take more memory than this, as 500M, 2G or 1Gi; without it, 90 % of what is available"},
-    {.key = "json", .type = TQ_OPT_FLAG, .offset = AT(json), .fallback = "off",
+    {.key = "json",
+     .type = TQ_OPT_FLAG,
+     .offset = AT(json),
+     .fallback = "off",
      .help = "results for machines: JSON on standard output"},
-    {.key = "quiet", .type = TQ_OPT_FLAG, .offset = AT(quiet), .fallback = "off",
+    {.key = "quiet",
+     .type = TQ_OPT_FLAG,
+     .offset = AT(quiet),
+     .fallback = "off",
      .help = "no progress and no remarks; warnings and errors stay"},
-    {.key = "help", .letter = 'h', .type = TQ_OPT_FLAG, .offset = AT(help), .fallback = "off", .help = "show this text"},
+    {.key = "help",
+     .letter = 'h',
+     .type = TQ_OPT_FLAG,
+     .offset = AT(help),
+     .fallback = "off",
+     .help = "show this text"},
     {0}};
 #undef AT
 
 const tq_option tq_cli_model_table[] = {
-    {.key = "model", .letter = 'm', .type = TQ_OPT_TEXT, .offset = offsetof(tq_cli_model, model), .value = "M",
+    {.key = "model",
+     .letter = 'm',
+     .type = TQ_OPT_TEXT,
+     .offset = offsetof(tq_cli_model, model),
+     .value = "M",
      .aliases = "model_name_or_path|base_model|model_name",
      .help = "a GGUF file, a Hugging Face folder or a name in the model store; without it, $TOQUE_MODEL"},
     {0}};
 
 const tq_option tq_cli_adapters_table[] = {
-    {.key = "adapter", .letter = 'a', .type = TQ_OPT_LIST, .offset = offsetof(tq_cli_adapters, adapters),
-     .value = "A[:SCALE]", .aliases = "adapter_name_or_path|adapter_path",
+    {.key = "adapter",
+     .letter = 'a',
+     .type = TQ_OPT_LIST,
+     .offset = offsetof(tq_cli_adapters, adapters),
+     .value = "A[:SCALE]",
+     .aliases = "adapter_name_or_path|adapter_path",
      .help = "an adapter to put on, a PEFT folder, GGUF adapter or run folder, with its strength; may be repeated"},
     {0}};
 
@@ -199,8 +233,10 @@ toque_status tq_cli_adapter(tq_cli *cli, const char *text, char **path, double *
         char *end;
         *scale = strtod(colon + 1, &end);
         if (*end || end == colon + 1 || !(*scale >= -1e6 && *scale <= 1e6))
-            return tq_cli_usage(cli, err, "option --adapter expects A or A:SCALE with a scale from -1000000 to 1000000, "
-                                "not '%.200s'", text);
+            return tq_cli_usage(cli, err,
+                                "option --adapter expects A or A:SCALE with a scale from -1000000 to 1000000, "
+                                "not '%.200s'",
+                                text);
         n = (size_t)(colon - text);
     }
     if (!n) return tq_cli_usage(cli, err, "option --adapter expects A or A:SCALE, not '%.200s'", text);

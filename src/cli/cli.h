@@ -12,8 +12,15 @@
 #include "kernels/context.h"
 
 /* Where --help lists a command: the path that a user walks. */
-typedef enum tq_group { TQ_GROUP_DATA, TQ_GROUP_MODEL, TQ_GROUP_CUSTOMIZE, TQ_GROUP_TEST, TQ_GROUP_DEPLOY,
-                        TQ_GROUP_OTHER, TQ_GROUP_END } tq_group;
+typedef enum tq_group {
+    TQ_GROUP_DATA,
+    TQ_GROUP_MODEL,
+    TQ_GROUP_CUSTOMIZE,
+    TQ_GROUP_TEST,
+    TQ_GROUP_DEPLOY,
+    TQ_GROUP_OTHER,
+    TQ_GROUP_END
+} tq_group;
 
 /* Options of every command. */
 typedef struct tq_cli_common {
@@ -41,7 +48,7 @@ typedef struct tq_cli_table {
 
 typedef struct tq_cli tq_cli;
 typedef struct tq_command {
-    const char *name;           /* "tokenize", or "models list" for one of a family */
+    const char *name; /* "tokenize", or "models list" for one of a family */
     tq_group group;
     const char *summary;        /* one line without a full stop */
     const char *usage;          /* what follows the name: "-m M [--ids] [FILE]" */
@@ -59,11 +66,11 @@ typedef struct tq_command {
 struct tq_cli {
     const tq_command *command;
     tq_cli_common common;
-    tq_option_set set;    /* for tq_options_given, positional, tq_options_to_yaml */
-    tq_mem mem;           /* options and other small things of the program; no limit */
-    tq_ctx *ctx;          /* made by tq_cli_ctx */
-    int exit_code;        /* 0 until somebody sets it; 3 with TOQUE_OK: a gate was not met */
-    int write_errno;      /* of the first write to standard output that failed */
+    tq_option_set set; /* for tq_options_given, positional, tq_options_to_yaml */
+    tq_mem mem;        /* options and other small things of the program; no limit */
+    tq_ctx *ctx;       /* made by tq_cli_ctx */
+    int exit_code;     /* 0 until somebody sets it; 3 with TOQUE_OK: a gate was not met */
+    int write_errno;   /* of the first write to standard output that failed */
 };
 
 /* All commands in the order of commands.def, NULL-terminated. */

@@ -39,8 +39,8 @@ static void print_text(json_t *info) {
     printf("instruction set: %s (usable:", json_string_value(json_object_get(info, "isa")));
     size_t i;
     json_t *row;
-    json_array_foreach(json_object_get(info, "isa_rows"), i, row)
-        if (json_is_true(json_object_get(row, "usable"))) printf(" %s", json_string_value(json_object_get(row, "name")));
+    json_array_foreach(json_object_get(info, "isa_rows"), i, row) if (json_is_true(json_object_get(row, "usable")))
+        printf(" %s", json_string_value(json_object_get(row, "name")));
     printf(")\nthreads: %lld\n", (long long)json_integer_value(json_object_get(info, "threads")));
     printf("compute: %s, int8 for generation: %s\n", json_string_value(json_object_get(info, "compute")),
            json_is_true(json_object_get(info, "int8")) ? "yes" : "no");
@@ -59,11 +59,11 @@ static toque_status run(tq_cli *cli, void *options, toque_error *err) {
     (void)options;
     tq_ctx *ctx;
     TQ_TRY(tq_cli_ctx(cli, &ctx, err));
-    json_t *info = json_pack("{s:s, s:s, s:o, s:i, s:s, s:b, s:I, s:I, s:o, s:[]}", "version", TOQUE_VERSION, "isa",
-                             ctx->k->isa, "isa_rows", isa_rows(), "threads", tq_pool_threads(ctx->pool), "compute",
-                             compute_name(ctx), "int8", ctx->int8, "memory_available",
-                             (json_int_t)tq_memory_available(""), "memory_limit", (json_int_t)ctx->mem.limit, "libraries",
-                             libraries(), "optional");
+    json_t *info =
+        json_pack("{s:s, s:s, s:o, s:i, s:s, s:b, s:I, s:I, s:o, s:[]}", "version", TOQUE_VERSION, "isa", ctx->k->isa,
+                  "isa_rows", isa_rows(), "threads", tq_pool_threads(ctx->pool), "compute", compute_name(ctx), "int8",
+                  ctx->int8, "memory_available", (json_int_t)tq_memory_available(""), "memory_limit",
+                  (json_int_t)ctx->mem.limit, "libraries", libraries(), "optional");
     if (!info) return TQ_NOMEM(err);
     if (cli->common.json) return tq_cli_json(cli, info, err);
     print_text(info);

@@ -65,8 +65,8 @@ typedef struct job {
 static toque_status look_through(job *j, toque_error *err) {
     tq_rows *rows;
     int suffix = 1;
-    strcpy(j->out.answer, "answer");
-    strcpy(j->out.probability, "probability");
+    snprintf(j->out.answer, sizeof j->out.answer, "answer");
+    snprintf(j->out.probability, sizeof j->out.probability, "probability");
     TQ_TRY(tq_rows_open(&rows, &j->cli->mem, j->in, &j->data, err));
     tq_row row;
     bool more = true, again = false;

@@ -103,7 +103,8 @@ static void bash(void) {
     for (int i = 0; tq_commands[i]; i++) {
         const char *family = family_at(i, &n);
         if (!family) continue;
-        printf("    %.*s)\n        if [ \"$COMP_CWORD\" -eq 2 ]; then\n            COMPREPLY=($(compgen -W '", (int)n, family);
+        printf("    %.*s)\n        if [ \"$COMP_CWORD\" -eq 2 ]; then\n            COMPREPLY=($(compgen -W '", (int)n,
+               family);
         for (int j = i; tq_commands[j]; j++)
             if (is_member(tq_commands[j], family, n)) printf("%s ", tq_commands[j]->name + n + 1);
         printf("' -- \"$word\"))\n            return\n        fi\n        command=\"$command ${COMP_WORDS[2]}\" ;;\n");
@@ -178,8 +179,9 @@ static void zsh(void) {
             zsh_text(tq_commands[j]->summary);
             printf("'\n");
         }
-        printf("        )\n        if (( CURRENT == 3 )); then\n            _describe command verbs\n            return\n"
-               "        fi\n        command=\"$words[2] $words[3]\"\n        shift words\n        (( CURRENT-- )) ;;\n");
+        printf(
+            "        )\n        if (( CURRENT == 3 )); then\n            _describe command verbs\n            return\n"
+            "        fi\n        command=\"$words[2] $words[3]\"\n        shift words\n        (( CURRENT-- )) ;;\n");
     }
     printf("    esac\n    shift words\n    (( CURRENT-- ))\n    case $command in\n");
     for (int i = 0; tq_commands[i]; i++) zsh_command(tq_commands[i]);

@@ -5,9 +5,9 @@
 #include "cli/cli.h"
 
 static const char *const headings[TQ_GROUP_END] = {
-    [TQ_GROUP_DATA] = "Data preparation", [TQ_GROUP_MODEL] = "Model selection",
+    [TQ_GROUP_DATA] = "Data preparation",   [TQ_GROUP_MODEL] = "Model selection",
     [TQ_GROUP_CUSTOMIZE] = "Customization", [TQ_GROUP_TEST] = "Test",
-    [TQ_GROUP_DEPLOY] = "Deployment", [TQ_GROUP_OTHER] = "Other"};
+    [TQ_GROUP_DEPLOY] = "Deployment",       [TQ_GROUP_OTHER] = "Other"};
 
 static void list(FILE *to, tq_group group) {
     bool any = false;

@@ -252,13 +252,13 @@ static toque_status copy_file(tq_mem *mem, const char *from, const char *to, toq
     return status;
 }
 
-static void remove_folder(tq_mem *mem, const char *folder) {
-    static const char *const files[] = {"model.gguf", "model.json"};
-    for (int i = 0; i < 2; i++) {
-        char *path = tq_path_join(mem, folder, files[i]);
-        if (path) unlink(path);
-        tq_free(mem, path);
-    }
+/* The two files of a model and its folder; needs no memory, so that it can clean up after a lack of it. */
+static void remove_folder(const char *folder) {
+    int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0) return;
+    unlinkat(fd, "model.gguf", 0);
+    unlinkat(fd, "model.json", 0);
+    close(fd);
     rmdir(folder);
 }
 
@@ -303,7 +303,7 @@ static toque_status install(tq_mem *mem, const char *path, const char *name, con
         made = false;
     }
 done:
-    if (made) remove_folder(mem, temp);
+    if (made) remove_folder(temp);
     tq_free(mem, dir);
     tq_free(mem, temp);
     tq_free(mem, file);
@@ -353,7 +353,7 @@ toque_status tq_store_remove(tq_mem *mem, const char *name, toque_error *err) {
     if (!tq_path_is_dir(folder)) {
         status = fail_unknown(mem, name, err);
     } else {
-        remove_folder(mem, folder);
+        remove_folder(folder);
         if (tq_path_exists(folder))
             status = TQ_FAIL(err, EIO, "cannot remove %s: it holds other files or is not yours", folder);
     }

@@ -44,7 +44,7 @@ toque_status tq_checkpoint_save(tq_mem *mem, const char *path, const tq_checkpoi
     }
     const char *metadata[] = {"toque", text};
     toque_status status = tq_safetensors_save(mem, path, t, n, metadata, 1, err);
-    free(text);
+    free(text); /* jansson's own memory */
     if (status != TOQUE_OK) tq_error_prefix(err, status, "the checkpoint could not be saved (the one before, if any, is intact)");
     return status;
 }
@@ -165,8 +165,8 @@ toque_status tq_checkpoint_compare(json_t *before, json_t *now, const char *path
                 TQ_FAIL(err, EINVAL, "cannot resume %s: %s was %.120s, now it is %.120s; a resumed run must be the same run "
                         "(start another with -o and --init-adapter to go on from its adapter)", path, key,
                         a ? a : "not set", b ? b : "?");
-            free(a);
-            free(b);
+            free(a); /* jansson's own memory */
+            free(b); /* jansson's own memory */
             return status;
         }
     }

@@ -30,17 +30,39 @@ typedef struct common {
 static const tq_option own_table[] = {
     {.key = "model", .letter = 'm', .type = TQ_OPT_TEXT, .offset = AT(model), .value = "M", .help = "the model"},
     {.key = "prompt", .letter = 'p', .type = TQ_OPT_TEXT, .offset = AT(prompt), .help = "a text"},
-    {.key = "batch_size", .letter = 'b', .type = TQ_OPT_INT, .offset = AT(rows), .fallback = "8", .min = 1,
-     .max = 4096, .aliases = "per_device_train_batch_size|micro_batch_size", .help = "rows of a step"},
-    {.key = "lr", .type = TQ_OPT_NUMBER, .offset = AT(lr), .fallback = "1e-3", .min = 0, .max = 1,
-     .aliases = "learning_rate", .help = "learning rate"},
+    {.key = "batch_size",
+     .letter = 'b',
+     .type = TQ_OPT_INT,
+     .offset = AT(rows),
+     .fallback = "8",
+     .min = 1,
+     .max = 4096,
+     .aliases = "per_device_train_batch_size|micro_batch_size",
+     .help = "rows of a step"},
+    {.key = "lr",
+     .type = TQ_OPT_NUMBER,
+     .offset = AT(lr),
+     .fallback = "1e-3",
+     .min = 0,
+     .max = 1,
+     .aliases = "learning_rate",
+     .help = "learning rate"},
     {.key = "temp", .type = TQ_OPT_NUMBER, .offset = AT(temperature), .fallback = "0.5", .help = "any number"},
-    {.key = "scheduler", .type = TQ_OPT_CHOICE, .offset = AT(scheduler), .fallback = "cosine",
-     .choices = "constant|linear|cosine", .help = "how the rate falls"},
+    {.key = "scheduler",
+     .type = TQ_OPT_CHOICE,
+     .offset = AT(scheduler),
+     .fallback = "cosine",
+     .choices = "constant|linear|cosine",
+     .help = "how the rate falls"},
     {.key = "packing", .type = TQ_OPT_FLAG, .offset = AT(packing), .fallback = "on", .help = "lay rows out dense"},
     {.key = "ids", .letter = 'i', .type = TQ_OPT_FLAG, .offset = AT(ids), .help = "print ids"},
-    {.key = "targets", .letter = 't', .type = TQ_OPT_LIST, .offset = AT(targets), .fallback = "all",
-     .value = "NAME", .help = "layers"},
+    {.key = "targets",
+     .letter = 't',
+     .type = TQ_OPT_LIST,
+     .offset = AT(targets),
+     .fallback = "all",
+     .value = "NAME",
+     .help = "layers"},
     {.key = "max_memory", .type = TQ_OPT_BYTES, .offset = AT(memory), .min = 1000, .max = 0, .help = "limit"},
     {0}};
 static const tq_option common_table[] = {
@@ -112,8 +134,9 @@ static void every_spelling_of_the_command_line(void **state) {
     (void)state;
     fixture f;
     start(&f);
-    assert_int_equal(parse(&f, "in|-m|file|--lr=0.25|-b16|out|--temp|-1.5e2|-i|--no-packing|--scheduler|linear|--threads|"
-                               "3|-t|q_proj|--targets=v_proj|-p||--max-memory|1.5Gi|-|-7|--|--lr"),
+    assert_int_equal(parse(&f,
+                           "in|-m|file|--lr=0.25|-b16|out|--temp|-1.5e2|-i|--no-packing|--scheduler|linear|--threads|"
+                           "3|-t|q_proj|--targets=v_proj|-p||--max-memory|1.5Gi|-|-7|--|--lr"),
                      TOQUE_OK);
     assert_string_equal(f.o.model, "file");
     assert_string_equal(f.o.prompt, "");
@@ -164,21 +187,23 @@ static void mistakes_are_explained(void **state) {
     assert_refused("--packing=maybe", "option --packing expects on or off, not 'maybe'");
     assert_refused("--scheduler=cos", "option --scheduler expects one of constant, linear, cosine, not 'cos'");
     assert_refused("--model=", "option --model expects M, but its value is empty");
-    assert_refused("--batch-size=", "option --batch-size expects a whole number from 1 to 4096, but its value is empty");
+    assert_refused("--batch-size=",
+                   "option --batch-size expects a whole number from 1 to 4096, but its value is empty");
 }
 
 static void numbers_are_checked(void **state) {
     (void)state;
-    static const char *const bad_int[] = {"0", "4097", "1.5", "abc", "1e3", " 1", "1 ", "0x10", "--", "+",
-                                          "99999999999999999999"};
-    static const char *const bad_number[] = {"2", "-0.1", "nan", "inf", "-inf", "1e999", "1e-999", "0x1p2", "1,5", "1e",
-                                             " 1", "."};
-    static const char *const bad_bytes[] = {"-1", "999", "1.5", "1Z", "1GiBs", "G", "1e9", "99999999999P", "nan", "1 G"};
+    static const char *const bad_int[] = {
+        "0", "4097", "1.5", "abc", "1e3", " 1", "1 ", "0x10", "--", "+", "99999999999999999999"};
+    static const char *const bad_number[] = {"2",      "-0.1",  "nan", "inf", "-inf", "1e999",
+                                             "1e-999", "0x1p2", "1,5", "1e",  " 1",   "."};
+    static const char *const bad_bytes[] = {"-1", "999", "1.5",          "1Z",  "1GiBs",
+                                            "G",  "1e9", "99999999999P", "nan", "1 G"};
     static const struct {
         const char *text;
         uint64_t bytes;
-    } good[] = {{"1000", 1000}, {"500M", 500000000}, {"2G", 2000000000}, {"1Gi", 1 << 30}, {"1GiB", 1 << 30},
-                {"2kB", 2000}, {"1.5K", 1500}, {"1T", 1000000000000}, {"4096B", 4096}};
+    } good[] = {{"1000", 1000}, {"500M", 500000000}, {"2G", 2000000000},    {"1Gi", 1 << 30}, {"1GiB", 1 << 30},
+                {"2kB", 2000},  {"1.5K", 1500},      {"1T", 1000000000000}, {"4096B", 4096}};
     fixture f;
     start(&f);
     for (size_t i = 0; i < sizeof bad_int / sizeof *bad_int; i++)
@@ -243,8 +268,10 @@ static void a_recipe_sets_what_flags_left_open(void **state) {
     fixture f;
     start(&f);
     assert_int_equal(parse(&f, "--lr|0.5|-t|o_proj"), TOQUE_OK);
-    assert_int_equal(yaml(&f, "# a recipe\nlearning_rate: 2e-4\nbatch_size: 4\npacking: off\nmodel: \"a: b\"\n"
-                              "targets: [q_proj, 'v_proj']\nthreads: 2\nmax_memory: 2G\nprompt: |\n  two\n  lines\n", true),
+    assert_int_equal(yaml(&f,
+                          "# a recipe\nlearning_rate: 2e-4\nbatch_size: 4\npacking: off\nmodel: \"a: b\"\n"
+                          "targets: [q_proj, 'v_proj']\nthreads: 2\nmax_memory: 2G\nprompt: |\n  two\n  lines\n",
+                          true),
                      TOQUE_OK);
     assert_true(f.o.lr == 0.5 && !f.o.packing);
     assert_int_equal(f.o.rows, 4);

@@ -94,8 +94,10 @@ static void a_terminal_gets_one_line_that_fits(void **state) {
     assert_null(strchr(text, '\033'));
     int returns = 0, width = 0;
     for (char *c = text; *c; c++) {
-        if (*c == '\r') returns++, width = 0;
-        else if (*c != '\n') assert_true(++width <= 59);
+        if (*c == '\r')
+            returns++, width = 0;
+        else if (*c != '\n')
+            assert_true(++width <= 59);
     }
     assert_int_equal(returns, 2);
     assert_int_equal(text[n - 1], '\n');

@@ -94,12 +94,8 @@ static void this_machine_has_memory(void **state) {
 int main(void) {
 #define T(f) cmocka_unit_test_setup_teardown(f, make_root, remove_root)
     const struct CMUnitTest tests[] = {
-        T(an_unknown_machine_is_unknown),
-        T(without_cgroups_the_kernel_knows),
-        T(the_tightest_parent_counts),
-        T(a_container_is_limited_at_the_mount),
-        T(version_1_is_understood),
-        T(this_machine_has_memory),
+        T(an_unknown_machine_is_unknown),       T(without_cgroups_the_kernel_knows), T(the_tightest_parent_counts),
+        T(a_container_is_limited_at_the_mount), T(version_1_is_understood),          T(this_machine_has_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -210,6 +210,10 @@ static void every_allocation_may_fail(void **state) {
         assert_int_equal(m.used, 0);
     }
     assert_int_equal(tq_store_remove(&mem, "f", &err), TOQUE_OK);
+    char models[128];
+    snprintf(models, sizeof models, "%s/models", getenv("TOQUE_HOME"));
+    assert_true(tq_path_is_dir(models));
+    assert_false(tq_dir_has_entries(models)); /* failures left nothing behind */
 }
 
 static void expect_url(const char *source, const char *url, const char *noted) {
