@@ -1,12 +1,12 @@
 /* toque score: the log-probability of every row's targets. */
+#include "cli/data_options.h"
 #include "cli/load.h"
 #include "infer/score.h"
-#include "train/dataset.h"
 
 typedef struct options {
     tq_cli_model model;
     tq_cli_adapters adapters;
-    const char *format, *prompt_column, *answer_column, *text_column, *label_column, *system;
+    tq_cli_data data;
     int train_on;
     bool tokens;
 } options;
@@ -17,17 +17,9 @@ static const tq_option own[] = {
      .help = "also print the log-probability of each target token"},
     {.key = "train_on", .type = TQ_OPT_CHOICE, .offset = AT(train_on), .fallback = "assistant", .choices = "assistant|last|all",
      .help = "which tokens are targets: assistant turns, the last of them, or all; text rows: all"},
-    {.key = "format", .type = TQ_OPT_TEXT, .offset = AT(format),
-     .help = "messages, alpaca, sharegpt, prompt, text, csv or tsv; without it, recognized per file"},
-    {.key = "system", .type = TQ_OPT_TEXT, .offset = AT(system), .value = "TEXT",
-     .help = "a system message for rows that have none"},
-    {.key = "prompt_column", .type = TQ_OPT_TEXT, .offset = AT(prompt_column), .value = "NAME", .help = "column of the prompt"},
-    {.key = "answer_column", .type = TQ_OPT_TEXT, .offset = AT(answer_column), .value = "NAME", .help = "column of the answer"},
-    {.key = "text_column", .type = TQ_OPT_TEXT, .offset = AT(text_column), .value = "NAME", .help = "column of the text"},
-    {.key = "label_column", .type = TQ_OPT_TEXT, .offset = AT(label_column), .value = "NAME", .help = "column of the label"},
     {0}};
 static const tq_cli_table tables[] = {
-    {own, 0}, {tq_cli_model_table, AT(model)}, {tq_cli_adapters_table, AT(adapters)}, {0}};
+    {own, 0}, {tq_cli_model_table, AT(model)}, {tq_cli_adapters_table, AT(adapters)}, {tq_cli_data_table, AT(data)}, {0}};
 #undef AT
 
 enum { BATCH = 64 }; /* examples scored before their rows are printed */
@@ -108,10 +100,10 @@ static toque_status run(tq_cli *cli, void *given, toque_error *err) {
     tq_cli_loaded l;
     TQ_TRY(tq_cli_load(&l, cli, &o->model, &o->adapters, err));
     tq_cli_catch_interrupt(cli);
-    tq_data_options d = {.paths = cli->set.positional, .n_paths = cli->set.n_positional, .format = o->format,
-                         .prompt_column = o->prompt_column, .answer_column = o->answer_column,
-                         .text_column = o->text_column, .label_column = o->label_column, .system = o->system,
-                         .train_on = (tq_train_on)o->train_on, .max_length = l.model->config.context, .allow_no_target = true};
+    tq_data_options d = tq_cli_data_options(cli, &o->data);
+    d.train_on = (tq_train_on)o->train_on;
+    d.max_length = l.model->config.context;
+    d.allow_no_target = true;
     tq_dataset set = {.mem = &l.ctx->mem};
     toque_status status;
     TQ_GO(tq_dataset_load(&set, l.model, &d, err));

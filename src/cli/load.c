@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include "models/store.h"
+
 enum { MAX_JSON_BYTES = 256 << 20 };
 
 toque_status tq_cli_model_path(tq_cli *cli, const tq_cli_model *options, char **path, toque_error *err) {
@@ -12,10 +14,7 @@ toque_status tq_cli_model_path(tq_cli *cli, const tq_cli_model *options, char **
     if (strncmp(name, "http://", 7) == 0 || strncmp(name, "https://", 8) == 0)
         return TQ_FAIL(err, EUNSUPPORTED, "-m %.200s names a server; this command needs a model file (toque models pull "
                        "fetches one)", name);
-    if (!tq_path_exists(name))
-        return TQ_FAIL(err, ENOTFOUND, "no model %.300s: no such file", name);
-    *path = tq_strdup(&cli->mem, name);
-    return *path ? TOQUE_OK : TQ_NOMEM(err);
+    return tq_store_resolve(path, &cli->mem, name, err);
 }
 
 /* --- models with adapters ---------------------------------------------------------------------------------- */

@@ -87,8 +87,8 @@ static toque_status parse_payload(cursor *c, tq_gguf_value *v, toque_error *err)
                            SHOWN(v->key));
     }
     if (type > TQ_GGUF_F64)
-        return TQ_FAIL(err, EFORMAT, "the value of %.*s has type %u, known are 0 to %d", SHOWN(v->key),
-                       type, TQ_GGUF_F64);
+        return TQ_FAIL(err, EFORMAT, "the value of %.*s has type %u, known are 0 to %d", SHOWN(v->key), type,
+                       TQ_GGUF_F64);
     v->data = c->data + c->at;
     size_t size = tq_gguf_type_size(v->item), start = c->at;
     if (size) {
@@ -125,8 +125,10 @@ static toque_status measure(tq_tensor *t, uint32_t type, toque_error *err) {
     int64_t all = 1;
     for (int d = 0; d < t->n_dims; d++)
         if (t->dims[d] <= 0 || __builtin_mul_overflow(all, t->dims[d], &all))
-            return TQ_FAIL(err, EFORMAT, "tensor %s has dimension %lld: dimensions must be positive and their product "
-                                         "below 2^63", t->name, (long long)t->dims[d]);
+            return TQ_FAIL(err, EFORMAT,
+                           "tensor %s has dimension %lld: dimensions must be positive and their product "
+                           "below 2^63",
+                           t->name, (long long)t->dims[d]);
     t->cols = t->n_dims ? t->dims[0] : 1;
     t->rows = all / t->cols;
     const tq_type_info *info = tq_type_get(type);
@@ -144,8 +146,10 @@ static toque_status parse_tensor(tq_gguf *g, cursor *c, tq_tensor *t, uint64_t *
     uint32_t n_dims, type;
     TQ_TRY(take_string(c, &name, err));
     if (name.len > MAX_NAME || !tq_name_ok(name.data, name.len))
-        return TQ_FAIL(err, EFORMAT, "the tensor table at byte %zu has a name that is empty, longer than %d bytes or "
-                                     "holds control characters", c->at, MAX_NAME);
+        return TQ_FAIL(err, EFORMAT,
+                       "the tensor table at byte %zu has a name that is empty, longer than %d bytes or "
+                       "holds control characters",
+                       c->at, MAX_NAME);
     t->name = tq_arena_strndup(&g->arena, name.data, name.len);
     if (!t->name) return TQ_NOMEM(err);
     if (!tq_names_add(&g->tensor_names, t->name, name.len, (size_t)(t - g->tensors)))
@@ -176,8 +180,8 @@ static toque_status refuse_overlap(range *ranges, size_t n, toque_error *err) {
     qsort(ranges, n, sizeof *ranges, by_begin);
     for (size_t i = 1; i < n; i++)
         if (ranges[i].begin < ranges[i - 1].end)
-            return TQ_FAIL(err, EFORMAT, "tensors %s and %s overlap at byte %llu of the data", ranges[i - 1].tensor->name,
-                           ranges[i].tensor->name, (unsigned long long)ranges[i].begin);
+            return TQ_FAIL(err, EFORMAT, "tensors %s and %s overlap at byte %llu of the data",
+                           ranges[i - 1].tensor->name, ranges[i].tensor->name, (unsigned long long)ranges[i].begin);
     return TOQUE_OK;
 }
 
@@ -244,12 +248,14 @@ static toque_status check_head(cursor *c, uint64_t *n_tensors, uint64_t *n_value
     if (version && (version & 0xffff) == 0)
         return TQ_FAIL(err, EUNSUPPORTED, "a big-endian GGUF file; only little-endian ones are read");
     if (version != 2 && version != 3)
-        return TQ_FAIL(err, EUNSUPPORTED, "GGUF version %u; versions 2 and 3 are read: convert the model again", version);
+        return TQ_FAIL(err, EUNSUPPORTED, "GGUF version %u; versions 2 and 3 are read: convert the model again",
+                       version);
     TQ_TRY(take(c, n_tensors, sizeof *n_tensors, err));
     TQ_TRY(take(c, n_values, sizeof *n_values, err));
     /* The smallest value is a key of 1 byte and a payload of 1; the smallest tensor has a name of 1 byte. */
     if (*n_values > MAX_VALUES || *n_values > left(c) / 14)
-        return TQ_FAIL(err, EFORMAT, "the header claims %llu metadata values; the file has %zu bytes and %d is the limit",
+        return TQ_FAIL(err, EFORMAT,
+                       "the header claims %llu metadata values; the file has %zu bytes and %d is the limit",
                        (unsigned long long)*n_values, c->size, MAX_VALUES);
     if (*n_tensors > MAX_TENSORS || *n_tensors > left(c) / 25)
         return TQ_FAIL(err, EFORMAT, "the header claims %llu tensors; the file has %zu bytes and %d is the limit",

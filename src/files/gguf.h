@@ -10,8 +10,19 @@
 enum { TQ_MAX_DIMS = 4 };
 
 typedef enum tq_gguf_type {
-    TQ_GGUF_U8, TQ_GGUF_I8, TQ_GGUF_U16, TQ_GGUF_I16, TQ_GGUF_U32, TQ_GGUF_I32, TQ_GGUF_F32, TQ_GGUF_BOOL,
-    TQ_GGUF_STRING, TQ_GGUF_ARRAY, TQ_GGUF_U64, TQ_GGUF_I64, TQ_GGUF_F64
+    TQ_GGUF_U8,
+    TQ_GGUF_I8,
+    TQ_GGUF_U16,
+    TQ_GGUF_I16,
+    TQ_GGUF_U32,
+    TQ_GGUF_I32,
+    TQ_GGUF_F32,
+    TQ_GGUF_BOOL,
+    TQ_GGUF_STRING,
+    TQ_GGUF_ARRAY,
+    TQ_GGUF_U64,
+    TQ_GGUF_I64,
+    TQ_GGUF_F64
 } tq_gguf_type;
 
 /* Bytes of one value; 0 for STRING, ARRAY and what is no type. */
@@ -25,20 +36,20 @@ typedef struct tq_string { /* not NUL-terminated; points into the map */
 typedef struct tq_gguf_value {
     tq_string key;
     tq_gguf_type type;
-    tq_gguf_type item;      /* arrays: type of the elements (never ARRAY) */
-    uint64_t count;         /* arrays: number of elements; otherwise 1 */
-    const uint8_t *data;    /* the encoded value or first element, little endian, unaligned */
-    uint64_t bytes;         /* of the encoded value or of all elements */
+    tq_gguf_type item;   /* arrays: type of the elements (never ARRAY) */
+    uint64_t count;      /* arrays: number of elements; otherwise 1 */
+    const uint8_t *data; /* the encoded value or first element, little endian, unaligned */
+    uint64_t bytes;      /* of the encoded value or of all elements */
 } tq_gguf_value;
 
 /* A tensor as stored: `cols` is the contiguous dimension (GGUF's ne[0]), `rows` the product of the others. */
 typedef struct tq_tensor {
-    const char *name;   /* NUL-terminated, owned by the file */
+    const char *name; /* NUL-terminated, owned by the file */
     tq_type type;
     int n_dims;
     int64_t dims[TQ_MAX_DIMS]; /* GGUF's order for GGUF files: dims[0] = cols; safetensors: shape order, last = cols */
     int64_t rows, cols;
-    const void *data;   /* into the map */
+    const void *data; /* into the map */
     size_t bytes;
 } tq_tensor;
 
@@ -81,7 +92,8 @@ toque_status tq_gguf_put_f32(tq_gguf_writer *w, const char *key, float v, toque_
 toque_status tq_gguf_put_bool(tq_gguf_writer *w, const char *key, bool v, toque_error *err) TQ_MUST;
 /* Copies a value as it is encoded (from another file). general.alignment is left out: it describes the other file. */
 toque_status tq_gguf_put_value(tq_gguf_writer *w, const tq_gguf_value *value, toque_error *err) TQ_MUST;
-toque_status tq_gguf_put_strings(tq_gguf_writer *w, const char *key, const tq_string *s, size_t n, toque_error *err) TQ_MUST;
+toque_status tq_gguf_put_strings(tq_gguf_writer *w, const char *key, const tq_string *s, size_t n,
+                                 toque_error *err) TQ_MUST;
 toque_status tq_gguf_put_numbers(tq_gguf_writer *w, const char *key, tq_gguf_type item, const void *data, size_t n,
                                  toque_error *err) TQ_MUST;
 toque_status tq_gguf_put_tensor(tq_gguf_writer *w, const char *name, tq_type type, int n_dims, const int64_t *dims,

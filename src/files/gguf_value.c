@@ -39,6 +39,12 @@ static uint64_t load(const uint8_t *p, size_t n) {
     return x;
 }
 
+/* The same in two's complement. */
+static int64_t load_signed(const uint8_t *p, size_t n) {
+    size_t shift = 64 - 8 * n;
+    return (int64_t)(load(p, n) << shift) >> shift;
+}
+
 static float load_f32(const uint8_t *p) {
     float x;
     memcpy(&x, p, sizeof x);
@@ -61,10 +67,10 @@ static bool integer(tq_gguf_type type, const uint8_t *p, uint64_t *value, bool *
     case TQ_GGUF_U16: *value = load(p, 2); return true;
     case TQ_GGUF_U32: *value = load(p, 4); return true;
     case TQ_GGUF_U64: *value = load(p, 8); return true;
-    case TQ_GGUF_I8: i = (int8_t)load(p, 1); break;
-    case TQ_GGUF_I16: i = (int16_t)load(p, 2); break;
-    case TQ_GGUF_I32: i = (int32_t)load(p, 4); break;
-    case TQ_GGUF_I64: i = (int64_t)load(p, 8); break;
+    case TQ_GGUF_I8: i = load_signed(p, 1); break;
+    case TQ_GGUF_I16: i = load_signed(p, 2); break;
+    case TQ_GGUF_I32: i = load_signed(p, 4); break;
+    case TQ_GGUF_I64: i = load_signed(p, 8); break;
     default: return false;
     }
     *negative = i < 0;

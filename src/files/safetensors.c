@@ -31,11 +31,11 @@ typedef struct dtype {
     unsigned bits;
 } dtype;
 static const dtype dtypes[] = {
-    {"F32", TQ_F32, 32},           {"F16", TQ_F16, 16},           {"BF16", TQ_BF16, 16},      {"F64", TQ_TYPE_END, 64},
-    {"I64", TQ_TYPE_END, 64},      {"U64", TQ_TYPE_END, 64},      {"I32", TQ_TYPE_END, 32},   {"U32", TQ_TYPE_END, 32},
-    {"I16", TQ_TYPE_END, 16},      {"U16", TQ_TYPE_END, 16},      {"I8", TQ_TYPE_END, 8},     {"U8", TQ_TYPE_END, 8},
-    {"BOOL", TQ_TYPE_END, 8},      {"F8_E4M3", TQ_TYPE_END, 8},   {"F8_E5M2", TQ_TYPE_END, 8}, {"F8_E8M0", TQ_TYPE_END, 8},
-    {"F6_E2M3", TQ_TYPE_END, 6},   {"F6_E3M2", TQ_TYPE_END, 6},   {"F4", TQ_TYPE_END, 4},     {"C64", TQ_TYPE_END, 64},
+    {"F32", TQ_F32, 32},         {"F16", TQ_F16, 16},         {"BF16", TQ_BF16, 16},       {"F64", TQ_TYPE_END, 64},
+    {"I64", TQ_TYPE_END, 64},    {"U64", TQ_TYPE_END, 64},    {"I32", TQ_TYPE_END, 32},    {"U32", TQ_TYPE_END, 32},
+    {"I16", TQ_TYPE_END, 16},    {"U16", TQ_TYPE_END, 16},    {"I8", TQ_TYPE_END, 8},      {"U8", TQ_TYPE_END, 8},
+    {"BOOL", TQ_TYPE_END, 8},    {"F8_E4M3", TQ_TYPE_END, 8}, {"F8_E5M2", TQ_TYPE_END, 8}, {"F8_E8M0", TQ_TYPE_END, 8},
+    {"F6_E2M3", TQ_TYPE_END, 6}, {"F6_E3M2", TQ_TYPE_END, 6}, {"F4", TQ_TYPE_END, 4},      {"C64", TQ_TYPE_END, 64},
 };
 
 /* A tensor before its place in the order of the data is known. */
@@ -56,14 +56,15 @@ static bool natural(const json_t *j, uint64_t *out) {
 static toque_status take_shape(const json_t *shape, tq_tensor *t, uint64_t *elements, toque_error *err) {
     size_t n = json_array_size(shape);
     if (!json_is_array(shape) || n > MAX_SHAPE)
-        return TQ_FAIL(err, EFORMAT, "tensor %s: \"shape\" must be an array of at most %d integers", t->name, MAX_SHAPE);
+        return TQ_FAIL(err, EFORMAT, "tensor %s: \"shape\" must be an array of at most %d integers", t->name,
+                       MAX_SHAPE);
     size_t fold = n > TQ_MAX_DIMS ? n - TQ_MAX_DIMS : 0;
     int64_t all = 1, rows = 1;
     for (size_t i = 0; i < n; i++) {
         uint64_t dim;
         if (!natural(json_array_get(shape, i), &dim) || __builtin_mul_overflow(all, (int64_t)dim, &all))
-            return TQ_FAIL(err, EFORMAT, "tensor %s: \"shape\" holds what is no integer >= 0, or its product passes 2^63",
-                           t->name);
+            return TQ_FAIL(err, EFORMAT,
+                           "tensor %s: \"shape\" holds what is no integer >= 0, or its product passes 2^63", t->name);
         if (i <= fold)
             t->dims[0] = all;
         else
@@ -115,9 +116,8 @@ static toque_status take_metadata(tq_safetensors *st, json_t *j, toque_error *er
     const char *key;
     json_t *value;
     if (!json_is_object(j)) return TQ_FAIL(err, EFORMAT, "\"__metadata__\" must be a JSON object");
-    json_object_foreach (j, key, value)
-        if (!json_is_string(value))
-            return TQ_FAIL(err, EFORMAT, "\"__metadata__\": the value of %.100s must be a string", key);
+    json_object_foreach(j, key, value) if (!json_is_string(value)) return TQ_FAIL(
+        err, EFORMAT, "\"__metadata__\": the value of %.100s must be a string", key);
     st->metadata = json_incref(j);
     return TOQUE_OK;
 }
@@ -164,7 +164,7 @@ static toque_status parse_header(tq_safetensors *st, json_t *root, const uint8_t
         status = TQ_NOMEM(err);
         goto done;
     }
-    json_object_foreach (root, key, value) {
+    json_object_foreach(root, key, value) {
         size_t len = strlen(key);
         if (strcmp(key, "__metadata__") == 0) {
             TQ_GO(take_metadata(st, value, err));
@@ -196,10 +196,11 @@ static toque_status parse(tq_safetensors *st, toque_error *err) {
     if (size < 8) return TQ_FAIL(err, EFORMAT, "%llu bytes are no safetensors file", (unsigned long long)size);
     memcpy(&n, p, 8);
     if (n > MAX_HEADER || n > size - 8)
-        return TQ_FAIL(err, EFORMAT,
-                       "no safetensors file, or cut short: it claims a header of %llu bytes, the file has %llu and %d is "
-                       "the limit",
-                       (unsigned long long)n, (unsigned long long)size, MAX_HEADER);
+        return TQ_FAIL(
+            err, EFORMAT,
+            "no safetensors file, or cut short: it claims a header of %llu bytes, the file has %llu and %d is "
+            "the limit",
+            (unsigned long long)n, (unsigned long long)size, MAX_HEADER);
     if (n < 2 || p[8] != '{') return TQ_FAIL(err, EFORMAT, "no safetensors file: its header does not begin with \"{\"");
     json_error_t where;
     json_t *root = json_loadb((const char *)p + 8, (size_t)n, JSON_REJECT_DUPLICATES, &where);

@@ -35,9 +35,9 @@ static toque_status describe(const tq_save_tensor *t, json_t *header, uint64_t *
         return TQ_FAIL(err, EINVAL, "tensor %s: its shape is not possible", t->name);
     }
     /* json_pack and the setter take over their references, on failure too. */
-    json_t *j = ok ? json_pack("{s:s, s:o, s:[I, I]}", "dtype", dtype, "shape", shape, "data_offsets",
-                               (json_int_t)*at, end)
-                   : NULL;
+    json_t *j =
+        ok ? json_pack("{s:s, s:o, s:[I, I]}", "dtype", dtype, "shape", shape, "data_offsets", (json_int_t)*at, end)
+           : NULL;
     if (!ok) json_decref(shape);
     *at = (uint64_t)end;
     if (!j || json_object_set_new(header, t->name, j) != 0)

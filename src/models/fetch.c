@@ -36,16 +36,18 @@ typedef struct transfer {
     char etag[ETAG_MAX + 1]; /* of the file that part is of, or "" */
     char linked[65];         /* sha256 from X-Linked-Etag, or "" */
     response r;
-    bool begun;              /* this response's body goes into part */
-    bool changed;            /* the server has another file than part */
-    size_t junk;             /* bytes of bodies that are not the file */
+    bool begun;   /* this response's body goes into part */
+    bool changed; /* the server has another file than part */
+    size_t junk;  /* bytes of bodies that are not the file */
     int write_errno;
 } transfer;
 
 /* ---- the state beside the part ----------------------------------------------------------------------------- */
 
+/* A text that does not fit is not taken. */
 static void copy_text(char *to, size_t size, const char *s) {
-    if (s && strlen(s) < size) strcpy(to, s);
+    size_t n = s ? strlen(s) : 0;
+    if (n < size) memcpy(to, s ? s : "", n + 1);
 }
 
 static void load_state(transfer *t) {
@@ -120,7 +122,7 @@ static size_t on_header(char *line, size_t size, size_t count, void *arg) {
     if (n > 5 && memcmp(line, "HTTP/", 5) == 0) {
         t->r = (response){0};
     } else if (header(line, n, "etag", value, ETAG_MAX + 1)) {
-        if (strong(value)) strcpy(t->r.etag, value);
+        if (strong(value)) copy_text(t->r.etag, sizeof t->r.etag, value);
     } else if (header(line, n, "x-linked-etag", value, sizeof value)) {
         take_linked(t, value);
     } else if (header(line, n, "content-range", value, sizeof value)) {
@@ -150,7 +152,7 @@ static bool begin_body(transfer *t) {
     } else {
         if (!start_over(t)) return false;
         t->changed = false;
-        strcpy(t->etag, t->r.etag);
+        copy_text(t->etag, sizeof t->etag, t->r.etag);
         curl_easy_getinfo(t->curl, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T, &length);
         t->total = length > 0 ? (uint64_t)length : 0;
         save_state(t);
@@ -273,8 +275,10 @@ static toque_status next_url(transfer *t, const char *url, char **next, toque_er
     if (!to) return TOQUE_OK;
     bool http = strncasecmp(to, "http://", 7) == 0, https = strncasecmp(to, "https://", 8) == 0;
     if (!https && !(http && strncasecmp(url, "http://", 7) == 0))
-        return TQ_FAIL(err, EINVAL, "%.150s redirects to %.150s; only http and https are followed, and never from https to "
-                                    "http", url, to);
+        return TQ_FAIL(err, EINVAL,
+                       "%.150s redirects to %.150s; only http and https are followed, and never from https to "
+                       "http",
+                       url, to);
     *next = tq_strdup(t->mem, to);
     return *next ? TOQUE_OK : TQ_NOMEM(err);
 }
@@ -307,10 +311,13 @@ static toque_status judge(transfer *t, CURLcode rc, bool *again, toque_error *er
                        (unsigned long long)t->total);
     }
     *again = rc == CURLE_PARTIAL_FILE || rc == CURLE_RECV_ERROR || rc == CURLE_SEND_ERROR || rc == CURLE_GOT_NOTHING ||
-             rc == CURLE_OPERATION_TIMEDOUT || rc == CURLE_HTTP2 || rc == CURLE_HTTP2_STREAM || code == 429 || code >= 500;
+             rc == CURLE_OPERATION_TIMEDOUT || rc == CURLE_HTTP2 || rc == CURLE_HTTP2_STREAM || code == 429 ||
+             code >= 500;
     if (code == 401 || code == 403)
-        return TQ_FAIL(err, EINVAL, "%.250s: access denied (HTTP %ld); it may need a token in HF_TOKEN, or its terms accepted "
-                                    "on its web page", url, code);
+        return TQ_FAIL(err, EINVAL,
+                       "%.250s: access denied (HTTP %ld); it may need a token in HF_TOKEN, or its terms accepted "
+                       "on its web page",
+                       url, code);
     if (code == 404 || code == 410) return TQ_FAIL(err, ENOTFOUND, "%.250s: no such file there (HTTP %ld)", url, code);
     if (code && !body) return TQ_FAIL(err, EIO, "%.250s: the server answered HTTP %ld", url, code);
     return TQ_FAIL(err, EIO, "cannot fetch %.250s: %s", url, why);

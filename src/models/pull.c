@@ -82,7 +82,8 @@ static toque_status check_url(const char *url, toque_error *err) {
             return TQ_FAIL(err, EINVAL, "the URL %.200s holds spaces or control characters; write them as %%20", url);
     if (n == 0) return TQ_FAIL(err, EINVAL, "the URL %.200s names no host", url);
     if (memchr(host, '@', n))
-        return TQ_FAIL(err, EUNSUPPORTED, "a URL with a user name or password is not taken: it would stay in the store");
+        return TQ_FAIL(err, EUNSUPPORTED,
+                       "a URL with a user name or password is not taken: it would stay in the store");
     if (strlen(url) > MAX_URL) return TQ_FAIL(err, ELIMIT, "the URL is longer than %d bytes", MAX_URL);
     return TOQUE_OK;
 }
@@ -101,8 +102,10 @@ static toque_status hub_url(char **url, char **noted, tq_mem *mem, const char *s
     if (!is_url(base)) return TQ_FAIL(err, EINVAL, "HF_ENDPOINT is %.200s, expected an http or https URL", base);
     TQ_TRY(check_url(base, err));
     if (!split_hub(source, &repo, &n, &file))
-        return TQ_FAIL(err, EINVAL, "%.200s is neither a file nor a source; sources are hf:OWNER/REPO/FILE.gguf, "
-                                    "OWNER/REPO:FILE.gguf, https://HOST/FILE.gguf and local files", source);
+        return TQ_FAIL(err, EINVAL,
+                       "%.200s is neither a file nor a source; sources are hf:OWNER/REPO/FILE.gguf, "
+                       "OWNER/REPO:FILE.gguf, https://HOST/FILE.gguf and local files",
+                       source);
     while (m && base[m - 1] == '/') m--;
     tq_buf b;
     tq_buf_init(&b, mem, MAX_URL);
@@ -173,8 +176,10 @@ static toque_status check_hash(tq_mem *mem, const char *part, const char *want, 
     TQ_TRY(tq_sha256_file(mem, part, got, err));
     if (!*want || strcasecmp(want, got) == 0) return TOQUE_OK;
     tq_fetch_forget(mem, part);
-    return TQ_FAIL(err, EFORMAT, "the file that arrived has SHA-256 %s, %s %s; it was deleted: try again, or mistrust the "
-                                 "source", got, who, want);
+    return TQ_FAIL(err, EFORMAT,
+                   "the file that arrived has SHA-256 %s, %s %s; it was deleted: try again, or mistrust the "
+                   "source",
+                   got, who, want);
 }
 
 static toque_status download(tq_mem *mem, const tq_pull *pull, const char *url, const char *noted, const char *name,
@@ -186,8 +191,12 @@ static toque_status download(tq_mem *mem, const tq_pull *pull, const char *url, 
         if ((uint8_t)*p <= 0x20 || (uint8_t)*p >= 0x7f)
             return TQ_FAIL(err, EINVAL, "HF_TOKEN holds a space, a line break or another character that no token has");
     TQ_TRY(part_path(&part, mem, url, err));
-    const tq_fetch fetch = {.url = url, .part = part, .token = token && *token ? token : NULL,
-                            .token_origin = endpoint(), .progress = pull->progress, .arg = pull->arg};
+    const tq_fetch fetch = {.url = url,
+                            .part = part,
+                            .token = token && *token ? token : NULL,
+                            .token_origin = endpoint(),
+                            .progress = pull->progress,
+                            .arg = pull->arg};
     toque_status status;
     TQ_GO(tq_fetch_file(&fetch, mem, &held, announced, err));
     TQ_GO(check_hash(mem, part, pull->sha256 ? pull->sha256 : announced,
@@ -213,7 +222,8 @@ toque_status tq_pull_model(char **name, tq_mem *mem, const tq_pull *pull, toque_
         if (pull->sha256) {
             TQ_GO(tq_sha256_file(mem, pull->source, hash, err));
             if (strcasecmp(hash, pull->sha256) != 0) {
-                status = TQ_FAIL(err, EFORMAT, "%.200s has SHA-256 %s, expected was %s", pull->source, hash, pull->sha256);
+                status =
+                    TQ_FAIL(err, EFORMAT, "%.200s has SHA-256 %s, expected was %s", pull->source, hash, pull->sha256);
                 goto done;
             }
         }

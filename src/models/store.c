@@ -22,7 +22,8 @@ enum { MAX_NAME = 120, MAX_JSON = 1 << 16 };
 /* ---- names and paths --------------------------------------------------------------------------------------- */
 
 static bool name_char(char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '_' || c == '-';
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '_' ||
+           c == '-';
 }
 
 bool tq_store_name_ok(const char *name) {
@@ -58,7 +59,8 @@ toque_status tq_store_dir(char **dir, tq_mem *mem, toque_error *err) {
     *dir = NULL;
     const char *home = getenv("TOQUE_HOME"), *data = getenv("XDG_DATA_HOME"), *user = getenv("HOME");
     if (home && *home) return dup_to(dir, mem, home, err);
-    if (data && data[0] == '/') return join_to(dir, mem, data, "toque", err); /* a relative one is to be ignored (XDG) */
+    if (data && data[0] == '/')
+        return join_to(dir, mem, data, "toque", err); /* a relative one is to be ignored (XDG) */
     if (user && *user) return join_to(dir, mem, user, ".local/share/toque", err);
     return TQ_FAIL(err, EINVAL, "no place for the model store: neither TOQUE_HOME nor HOME is set");
 }
@@ -203,15 +205,17 @@ toque_status tq_store_list_all(tq_store_list *list, tq_mem *mem, toque_error *er
 
 toque_status tq_store_check_new(tq_mem *mem, const char *name, toque_error *err) {
     if (!tq_store_name_ok(name))
-        return TQ_FAIL(err, EINVAL, "%.150s is no name for a model: use up to %d letters, digits, '.', '_' and '-'", name,
-                       MAX_NAME);
+        return TQ_FAIL(err, EINVAL, "%.150s is no name for a model: use up to %d letters, digits, '.', '_' and '-'",
+                       name, MAX_NAME);
     char *folder;
     TQ_TRY(entry_path(&folder, mem, name, NULL, err));
     bool taken = tq_path_exists(folder);
     tq_free(mem, folder);
     if (taken)
-        return TQ_FAIL(err, EINVAL, "the store has a model %s already; remove it (toque models rm %s) or choose another "
-                                    "name", name, name);
+        return TQ_FAIL(err, EINVAL,
+                       "the store has a model %s already; remove it (toque models rm %s) or choose another "
+                       "name",
+                       name, name);
     return TOQUE_OK;
 }
 

@@ -7,7 +7,7 @@
 #include "base/io.h"
 
 typedef struct tq_store_entry {
-    char *name, *path; /* path: of the GGUF file */
+    char *name, *path;            /* path: of the GGUF file */
     char *source, *sha256, *date; /* "" where model.json is missing or does not say */
     uint64_t size;
 } tq_store_entry;
@@ -35,7 +35,8 @@ toque_status tq_store_check_new(tq_mem *mem, const char *name, toque_error *err)
 
 /* Adds a local file, which must open as GGUF: as a hard link where the file system can (the file must then not be
  * changed in place), else as a copy. name NULL: tq_store_name_of(path). *stored (may be NULL) receives the name. */
-toque_status tq_store_add_file(char **stored, tq_mem *mem, const char *path, const char *name, toque_error *err) TQ_MUST;
+toque_status tq_store_add_file(char **stored, tq_mem *mem, const char *path, const char *name,
+                               toque_error *err) TQ_MUST;
 /* The same for a file within the store's own file system, which is moved; its hash is known. */
 toque_status tq_store_adopt(tq_mem *mem, const char *path, const char *name, const char *source, const char *sha256,
                             toque_error *err) TQ_MUST;

@@ -231,45 +231,27 @@ static toque_status logic(tq_jrun *j, const tq_jnode *n, tq_jval *out) {
 
 static toque_status dispatch(tq_jrun *j, const tq_jnode *n, tq_jval *out) {
     switch ((tq_jkind)n->kind) {
-    case TQ_JN_CONST:
-        *out = n->value;
-        return TOQUE_OK;
-    case TQ_JN_NAME:
-        return name(j, n, out);
+    case TQ_JN_CONST: *out = n->value; return TOQUE_OK;
+    case TQ_JN_NAME: return name(j, n, out);
     case TQ_JN_TUPLE:
-    case TQ_JN_LIST:
-        return sequence(j, n, out);
-    case TQ_JN_DICT:
-        return dict(j, n, out);
-    case TQ_JN_ATTR:
-        return attr(j, n, out);
-    case TQ_JN_ITEM:
-        return item(j, n, out);
-    case TQ_JN_SLICE:
-        return TQ_J_FAIL(j, "a slice cannot be one of several indices");
-    case TQ_JN_CALL:
-        return call(j, n, out);
-    case TQ_JN_FILTER:
-        return tq_j_filter_node(j, n, NULL, out);
-    case TQ_JN_TEST:
-        return test(j, n, out);
+    case TQ_JN_LIST: return sequence(j, n, out);
+    case TQ_JN_DICT: return dict(j, n, out);
+    case TQ_JN_ATTR: return attr(j, n, out);
+    case TQ_JN_ITEM: return item(j, n, out);
+    case TQ_JN_SLICE: return TQ_J_FAIL(j, "a slice cannot be one of several indices");
+    case TQ_JN_CALL: return call(j, n, out);
+    case TQ_JN_FILTER: return tq_j_filter_node(j, n, NULL, out);
+    case TQ_JN_TEST: return test(j, n, out);
     case TQ_JN_NEG:
-    case TQ_JN_POS:
-        return negative(j, n, out);
+    case TQ_JN_POS: return negative(j, n, out);
     case TQ_JN_NOT:
     case TQ_JN_AND:
-    case TQ_JN_OR:
-        return logic(j, n, out);
-    case TQ_JN_BINARY:
-        return binary(j, n, out);
-    case TQ_JN_CONCAT:
-        return concat(j, n, out);
-    case TQ_JN_COMPARE:
-        return compare(j, n, out);
-    case TQ_JN_COND:
-        return condition(j, n, out);
-    default:
-        return tq_fail(j->err, TOQUE_EINTERNAL, "node %d is no expression", n->kind);
+    case TQ_JN_OR: return logic(j, n, out);
+    case TQ_JN_BINARY: return binary(j, n, out);
+    case TQ_JN_CONCAT: return concat(j, n, out);
+    case TQ_JN_COMPARE: return compare(j, n, out);
+    case TQ_JN_COND: return condition(j, n, out);
+    default: return tq_fail(j->err, TOQUE_EINTERNAL, "node %d is no expression", n->kind);
     }
 }
 

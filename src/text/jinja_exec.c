@@ -293,42 +293,22 @@ static toque_status block_text(tq_jrun *j, const tq_jnode *n, const tq_jnode *fi
 static toque_status run(tq_jrun *j, const tq_jnode *n) {
     tq_jval v;
     switch ((tq_jkind)n->kind) {
-    case TQ_JN_DATA:
-        return tq_j_put_str(j, j->out, n->value.s);
-    case TQ_JN_OUTPUT:
-        TQ_TRY(tq_j_eval(j, n->a, &v));
-        return tq_j_put_value(j, j->out, &v);
-    case TQ_JN_IF:
-        return run_if(j, n);
-    case TQ_JN_FOR:
-        TQ_TRY(tq_j_eval(j, n->b, &v));
-        return run_loop(j, n, &v, 0);
-    case TQ_JN_SET:
-        TQ_TRY(tq_j_eval(j, n->b, &v));
-        return assign(j, n->a, &v);
-    case TQ_JN_SETBLOCK:
-        TQ_TRY(block_text(j, n, n->b, &v));
-        return j->flow == TQ_J_GO ? assign(j, n->a, &v) : TOQUE_OK;
+    case TQ_JN_DATA: return tq_j_put_str(j, j->out, n->value.s);
+    case TQ_JN_OUTPUT: TQ_TRY(tq_j_eval(j, n->a, &v)); return tq_j_put_value(j, j->out, &v);
+    case TQ_JN_IF: return run_if(j, n);
+    case TQ_JN_FOR: TQ_TRY(tq_j_eval(j, n->b, &v)); return run_loop(j, n, &v, 0);
+    case TQ_JN_SET: TQ_TRY(tq_j_eval(j, n->b, &v)); return assign(j, n->a, &v);
+    case TQ_JN_SETBLOCK: TQ_TRY(block_text(j, n, n->b, &v)); return j->flow == TQ_J_GO ? assign(j, n->a, &v) : TOQUE_OK;
     case TQ_JN_FILTERBLOCK:
         TQ_TRY(block_text(j, n, n->a, &v));
         return j->flow == TQ_J_GO ? tq_j_put_value(j, j->out, &v) : TOQUE_OK;
-    case TQ_JN_MACRO:
-        TQ_TRY(macro_value(j, n, &v));
-        return tq_j_assign(j, n->name, v);
-    case TQ_JN_CALLBLOCK:
-        return call_block(j, n);
-    case TQ_JN_WITH:
-        return run_with(j, n);
-    case TQ_JN_GENERATION:
-        return generation(j, n);
-    case TQ_JN_BREAK:
-        j->flow = TQ_J_BREAK;
-        return TOQUE_OK;
-    case TQ_JN_CONTINUE:
-        j->flow = TQ_J_CONTINUE;
-        return TOQUE_OK;
-    default:
-        return tq_fail(j->err, TOQUE_EINTERNAL, "node %d is no statement", n->kind);
+    case TQ_JN_MACRO: TQ_TRY(macro_value(j, n, &v)); return tq_j_assign(j, n->name, v);
+    case TQ_JN_CALLBLOCK: return call_block(j, n);
+    case TQ_JN_WITH: return run_with(j, n);
+    case TQ_JN_GENERATION: return generation(j, n);
+    case TQ_JN_BREAK: j->flow = TQ_J_BREAK; return TOQUE_OK;
+    case TQ_JN_CONTINUE: j->flow = TQ_J_CONTINUE; return TOQUE_OK;
+    default: return tq_fail(j->err, TOQUE_EINTERNAL, "node %d is no statement", n->kind);
     }
 }
 

@@ -22,9 +22,7 @@ static toque_status from_object(tq_jrun *j, const json_t *json, tq_origin o, tq_
 toque_status tq_j_from_json(tq_jrun *j, const json_t *json, tq_origin o, tq_jval *out) {
     TQ_TRY(tq_j_enter(j));
     switch (json_typeof(json)) {
-    case JSON_OBJECT:
-        TQ_TRY(from_object(j, json, o, out));
-        break;
+    case JSON_OBJECT: TQ_TRY(from_object(j, json, o, out)); break;
     case JSON_ARRAY:
         TQ_TRY(tq_j_list(j, json_array_size(json), TQ_J_LIST, out));
         for (size_t i = 0; i < json_array_size(json); i++) {
@@ -33,23 +31,12 @@ toque_status tq_j_from_json(tq_jrun *j, const json_t *json, tq_origin o, tq_jval
             TQ_TRY(tq_j_push(j, out, item));
         }
         break;
-    case JSON_STRING:
-        TQ_TRY(tq_j_text(j, json_string_value(json), json_string_length(json), o, out));
-        break;
-    case JSON_INTEGER:
-        *out = tq_j_int(json_integer_value(json));
-        break;
-    case JSON_REAL:
-        *out = tq_j_float(json_real_value(json));
-        break;
-    case JSON_TRUE:
-        *out = tq_j_bool(true);
-        break;
-    case JSON_FALSE:
-        *out = tq_j_bool(false);
-        break;
-    default:
-        *out = tq_j_none();
+    case JSON_STRING: TQ_TRY(tq_j_text(j, json_string_value(json), json_string_length(json), o, out)); break;
+    case JSON_INTEGER: *out = tq_j_int(json_integer_value(json)); break;
+    case JSON_REAL: *out = tq_j_float(json_real_value(json)); break;
+    case JSON_TRUE: *out = tq_j_bool(true); break;
+    case JSON_FALSE: *out = tq_j_bool(false); break;
+    default: *out = tq_j_none();
     }
     out->message = o.message;
     out->field = (uint8_t)o.field;

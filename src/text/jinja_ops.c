@@ -419,11 +419,8 @@ toque_status tq_j_call(tq_jrun *j, const tq_jval *f, const tq_jargs *args, tq_jv
     TQ_J_STEP(j, 2);
     TQ_TRY(tq_j_enter(j));
     switch ((tq_jtype)f->type) {
-    case TQ_J_UNDEFINED:
-        return tq_j_use_undefined(j, f);
-    case TQ_J_MACRO:
-        status = tq_j_call_macro(j, f->macro, args, out);
-        break;
+    case TQ_J_UNDEFINED: return tq_j_use_undefined(j, f);
+    case TQ_J_MACRO: status = tq_j_call_macro(j, f->macro, args, out); break;
     case TQ_J_FUNC:
         TQ_TRY(tq_j_bind(j, f->func->name, f->func->params, args, p));
         status = f->func->run(j, p, args, out);
@@ -440,8 +437,7 @@ toque_status tq_j_call(tq_jrun *j, const tq_jval *f, const tq_jargs *args, tq_jv
         TQ_TRY(tq_j_bind(j, "joiner", "", args, p));
         status = join_next(j, f->cycler, out);
         break;
-    default:
-        return TQ_J_FAIL(j, "a %s cannot be called", tq_j_type_name(f));
+    default: return TQ_J_FAIL(j, "a %s cannot be called", tq_j_type_name(f));
     }
     tq_j_leave(j);
     return status;

@@ -34,10 +34,8 @@ static bool printable(int32_t cp) {
     case UTF8PROC_CATEGORY_CN:
     case UTF8PROC_CATEGORY_ZL:
     case UTF8PROC_CATEGORY_ZP:
-    case UTF8PROC_CATEGORY_ZS:
-        return false;
-    default:
-        return true;
+    case UTF8PROC_CATEGORY_ZS: return false;
+    default: return true;
     }
 }
 
@@ -163,39 +161,22 @@ toque_status tq_j_put_repr(tq_jrun *j, tq_jbytes *b, const tq_jval *v) {
     TQ_J_STEP(j, 1);
     TQ_TRY(tq_j_enter(j));
     switch ((tq_jtype)v->type) {
-    case TQ_J_UNDEFINED:
-        status = tq_j_puts(j, b, "Undefined", tq_j_origin(v));
-        break;
-    case TQ_J_NONE:
-        status = tq_j_puts(j, b, "None", tq_j_origin(v));
-        break;
-    case TQ_J_BOOL:
-        status = tq_j_puts(j, b, v->b ? "True" : "False", tq_j_origin(v));
-        break;
+    case TQ_J_UNDEFINED: status = tq_j_puts(j, b, "Undefined", tq_j_origin(v)); break;
+    case TQ_J_NONE: status = tq_j_puts(j, b, "None", tq_j_origin(v)); break;
+    case TQ_J_BOOL: status = tq_j_puts(j, b, v->b ? "True" : "False", tq_j_origin(v)); break;
     case TQ_J_INT:
-    case TQ_J_FLOAT:
-        status = put_number(j, b, v);
-        break;
-    case TQ_J_STR:
-        status = repr_string(j, b, v);
-        break;
-    case TQ_J_LIST:
-        status = repr_list(j, b, v, "[", "]");
-        break;
-    case TQ_J_TUPLE:
-        status = repr_list(j, b, v, "(", ")");
-        break;
+    case TQ_J_FLOAT: status = put_number(j, b, v); break;
+    case TQ_J_STR: status = repr_string(j, b, v); break;
+    case TQ_J_LIST: status = repr_list(j, b, v, "[", "]"); break;
+    case TQ_J_TUPLE: status = repr_list(j, b, v, "(", ")"); break;
     case TQ_J_DICT:
-    case TQ_J_NAMESPACE:
-        status = repr_dict(j, b, v);
-        break;
+    case TQ_J_NAMESPACE: status = repr_dict(j, b, v); break;
     case TQ_J_VIEW: {
         static const char *const open[] = {"dict_items([", "dict_keys([", "dict_values(["};
         status = repr_list(j, b, v, open[v->view->kind], "])");
         break;
     }
-    default:
-        status = put_object(j, b, v);
+    default: status = put_object(j, b, v);
     }
     tq_j_leave(j);
     return status;
@@ -235,20 +216,12 @@ static toque_status separator(tq_jrun *j, tq_jbytes *b, const tq_jval *text, tq_
 static toque_status json_key(tq_jrun *j, tq_jbytes *b, const tq_jval *key, const tq_jjson *how) {
     tq_jval text = *key;
     switch ((tq_jtype)key->type) {
-    case TQ_J_STR:
-        break;
+    case TQ_J_STR: break;
     case TQ_J_INT:
-    case TQ_J_FLOAT:
-        TQ_TRY(tq_j_str(j, key, &text));
-        break;
-    case TQ_J_BOOL:
-        TQ_TRY(tq_j_text(j, key->b ? "true" : "false", key->b ? 4 : 5, tq_j_origin(key), &text));
-        break;
-    case TQ_J_NONE:
-        TQ_TRY(tq_j_text(j, "null", 4, tq_j_origin(key), &text));
-        break;
-    default:
-        return TQ_J_FAIL(j, "a %s cannot be a key in JSON", tq_j_type_name(key));
+    case TQ_J_FLOAT: TQ_TRY(tq_j_str(j, key, &text)); break;
+    case TQ_J_BOOL: TQ_TRY(tq_j_text(j, key->b ? "true" : "false", key->b ? 4 : 5, tq_j_origin(key), &text)); break;
+    case TQ_J_NONE: TQ_TRY(tq_j_text(j, "null", 4, tq_j_origin(key), &text)); break;
+    default: return TQ_J_FAIL(j, "a %s cannot be a key in JSON", tq_j_type_name(key));
     }
     return quoted(j, b, &text, '"', json_escape, how->ascii);
 }
@@ -297,33 +270,20 @@ toque_status tq_j_put_json(tq_jrun *j, tq_jbytes *b, const tq_jval *v, const tq_
     TQ_J_STEP(j, 1);
     TQ_TRY(tq_j_enter(j));
     switch ((tq_jtype)v->type) {
-    case TQ_J_NONE:
-        status = tq_j_puts(j, b, "null", o);
-        break;
-    case TQ_J_BOOL:
-        status = tq_j_puts(j, b, v->b ? "true" : "false", o);
-        break;
+    case TQ_J_NONE: status = tq_j_puts(j, b, "null", o); break;
+    case TQ_J_BOOL: status = tq_j_puts(j, b, v->b ? "true" : "false", o); break;
     case TQ_J_FLOAT:
         if (isfinite(v->f))
             status = put_number(j, b, v);
         else
             status = tq_j_puts(j, b, isnan(v->f) ? "NaN" : v->f < 0 ? "-Infinity" : "Infinity", o);
         break;
-    case TQ_J_INT:
-        status = put_number(j, b, v);
-        break;
-    case TQ_J_STR:
-        status = quoted(j, b, v, '"', json_escape, how->ascii);
-        break;
+    case TQ_J_INT: status = put_number(j, b, v); break;
+    case TQ_J_STR: status = quoted(j, b, v, '"', json_escape, how->ascii); break;
     case TQ_J_LIST:
-    case TQ_J_TUPLE:
-        status = json_list(j, b, v, how, level);
-        break;
-    case TQ_J_DICT:
-        status = json_dict(j, b, v, how, level);
-        break;
-    default:
-        status = TQ_J_FAIL(j, "a value of type %s cannot be written as JSON", tq_j_type_name(v));
+    case TQ_J_TUPLE: status = json_list(j, b, v, how, level); break;
+    case TQ_J_DICT: status = json_dict(j, b, v, how, level); break;
+    default: status = TQ_J_FAIL(j, "a value of type %s cannot be written as JSON", tq_j_type_name(v));
     }
     tq_j_leave(j);
     return status;

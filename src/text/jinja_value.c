@@ -18,29 +18,18 @@ bool tq_j_true(const tq_jval *v) {
     switch ((tq_jtype)v->type) {
     case TQ_J_MISSING:
     case TQ_J_UNDEFINED:
-    case TQ_J_NONE:
-        return false;
-    case TQ_J_BOOL:
-        return v->b;
-    case TQ_J_INT:
-        return v->i != 0;
-    case TQ_J_FLOAT:
-        return v->f != 0;
-    case TQ_J_STR:
-        return v->s->len > 0;
+    case TQ_J_NONE: return false;
+    case TQ_J_BOOL: return v->b;
+    case TQ_J_INT: return v->i != 0;
+    case TQ_J_FLOAT: return v->f != 0;
+    case TQ_J_STR: return v->s->len > 0;
     case TQ_J_LIST:
-    case TQ_J_TUPLE:
-        return v->list->len > 0;
-    case TQ_J_DICT:
-        return v->dict->len > 0;
-    case TQ_J_RANGE:
-        return v->range->len > 0;
-    case TQ_J_VIEW:
-        return v->view->dict->len > 0;
-    case TQ_J_LOOP:
-        return v->loop->items->len > 0;
-    default:
-        return true;
+    case TQ_J_TUPLE: return v->list->len > 0;
+    case TQ_J_DICT: return v->dict->len > 0;
+    case TQ_J_RANGE: return v->range->len > 0;
+    case TQ_J_VIEW: return v->view->dict->len > 0;
+    case TQ_J_LOOP: return v->loop->items->len > 0;
+    default: return true;
     }
 }
 
@@ -408,31 +397,15 @@ toque_status tq_j_len(tq_jrun *j, const tq_jval *v, size_t *len, bool *known) {
     (void)j;
     *known = true;
     switch ((tq_jtype)v->type) {
-    case TQ_J_UNDEFINED:
-        *len = 0;
-        break;
-    case TQ_J_STR:
-        *len = tq_jstr_chars(v->s);
-        break;
+    case TQ_J_UNDEFINED: *len = 0; break;
+    case TQ_J_STR: *len = tq_jstr_chars(v->s); break;
     case TQ_J_LIST:
-    case TQ_J_TUPLE:
-        *len = v->list->len;
-        break;
-    case TQ_J_DICT:
-        *len = v->dict->len;
-        break;
-    case TQ_J_RANGE:
-        *len = v->range->len;
-        break;
-    case TQ_J_VIEW:
-        *len = v->view->dict->len;
-        break;
-    case TQ_J_LOOP:
-        *len = v->loop->items->len;
-        break;
-    default:
-        *known = false;
-        *len = 0;
+    case TQ_J_TUPLE: *len = v->list->len; break;
+    case TQ_J_DICT: *len = v->dict->len; break;
+    case TQ_J_RANGE: *len = v->range->len; break;
+    case TQ_J_VIEW: *len = v->view->dict->len; break;
+    case TQ_J_LOOP: *len = v->loop->items->len; break;
+    default: *known = false; *len = 0;
     }
     return TOQUE_OK;
 }
@@ -472,21 +445,11 @@ toque_status tq_j_items(tq_jrun *j, const tq_jval *v, const tq_jlist **items) {
     tq_jval list = {.type = TQ_J_MISSING};
     switch ((tq_jtype)v->type) {
     case TQ_J_LIST:
-    case TQ_J_TUPLE:
-        *items = v->list;
-        return TOQUE_OK;
-    case TQ_J_UNDEFINED:
-        TQ_TRY(tq_j_list(j, 0, TQ_J_LIST, &list));
-        break;
-    case TQ_J_STR:
-        TQ_TRY(characters(j, v->s, &list));
-        break;
-    case TQ_J_DICT:
-        TQ_TRY(view_items(j, v->dict, TQ_J_KEYS, &list));
-        break;
-    case TQ_J_VIEW:
-        TQ_TRY(view_items(j, v->view->dict, v->view->kind, &list));
-        break;
+    case TQ_J_TUPLE: *items = v->list; return TOQUE_OK;
+    case TQ_J_UNDEFINED: TQ_TRY(tq_j_list(j, 0, TQ_J_LIST, &list)); break;
+    case TQ_J_STR: TQ_TRY(characters(j, v->s, &list)); break;
+    case TQ_J_DICT: TQ_TRY(view_items(j, v->dict, TQ_J_KEYS, &list)); break;
+    case TQ_J_VIEW: TQ_TRY(view_items(j, v->view->dict, v->view->kind, &list)); break;
     case TQ_J_RANGE:
         TQ_TRY(tq_j_list(j, v->range->len, TQ_J_LIST, &list));
         for (size_t i = 0; i < v->range->len; i++)
@@ -498,8 +461,7 @@ toque_status tq_j_items(tq_jrun *j, const tq_jval *v, const tq_jlist **items) {
         TQ_TRY(tq_j_sublist(j, &list, v->gen->next, v->gen->list->len - v->gen->next, &list));
         v->gen->next = v->gen->list->len;
         break;
-    default:
-        return TQ_J_FAIL(j, "a %s cannot be iterated", tq_j_type_name(v));
+    default: return TQ_J_FAIL(j, "a %s cannot be iterated", tq_j_type_name(v));
     }
     TQ_J_STEP(j, list.list->len / 4);
     *items = list.list;

@@ -105,9 +105,12 @@ typedef struct span_walk {
 } span_walk;
 
 static void walk_to(span_walk *w, size_t at) {
-    while (w->next < w->n && (at >= w->until || w->spans[w->next].special == w->special)) {
-        if (w->spans[w->next].len) w->special = w->spans[w->next].special;
-        w->until += w->spans[w->next++].len;
+    for (; w->next < w->n; w->next++) {
+        const tq_text_span *span = &w->spans[w->next];
+        if (!span->len) continue;
+        if (at < w->until && span->special != w->special) break;
+        w->special = span->special;
+        w->until += span->len;
     }
 }
 

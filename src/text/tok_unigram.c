@@ -106,6 +106,7 @@ static bool norm_add(tok_call *call, const char *s, size_t n, size_t start, size
 /* What normalization does with spaces, across replacements. */
 typedef struct space_state {
     bool in_word, begun;
+    size_t since; /* outside a word: where its spaces begin; they are covered by the U+2581 that stands for them */
 } space_state;
 
 static bool add_normalized(tok_call *call, space_state *st, const char *s, size_t n, size_t start, size_t end) {
@@ -113,13 +114,15 @@ static bool add_normalized(tok_call *call, space_state *st, const char *s, size_
     for (size_t i = 0; i < n; i++) {
         size_t from = i ? end : start; /* a replacement's first byte covers all that it replaces */
         if (s[i] == ' ') {
+            if (st->in_word) st->since = from;
             st->in_word = false;
             if (!tok->merge_spaces && !norm_add(call, TQ_SPACE, TQ_SPACE_LEN, from, end)) return false;
             continue;
         }
         bool space = !st->in_word && (tok->merge_spaces ? st->begun || tok->add_space_prefix
                                                         : !st->begun && tok->add_space_prefix);
-        if (space && !norm_add(call, TQ_SPACE, TQ_SPACE_LEN, from, from)) return false;
+        size_t since = tok->merge_spaces ? st->since : from;
+        if (space && !norm_add(call, TQ_SPACE, TQ_SPACE_LEN, since, from)) return false;
         st->in_word = st->begun = true;
         if (!norm_add(call, s + i, 1, from, end)) return false;
     }
@@ -129,7 +132,7 @@ static bool add_normalized(tok_call *call, space_state *st, const char *s, size_
 /* text[start, end) into call->norm. */
 static toque_status normalize(tok_call *call, size_t start, size_t end, toque_error *err) {
     const struct tok_unigram *u = call->tok->unigram;
-    space_state st = {0};
+    space_state st = {.since = start};
     call->norm_len = 0;
     for (size_t i = start; i < end;) {
         const char *s = call->text + i, *to = NULL;
@@ -150,7 +153,8 @@ static toque_status normalize(tok_call *call, size_t start, size_t end, toque_er
         i += n;
     }
     if (!tok_norm_reserve(call, call->norm_len)) return TQ_NOMEM(err);
-    call->norm_at[call->norm_len] = (uint32_t)end;
+    bool dropped = call->tok->merge_spaces && !st.in_word; /* spaces at the end belong to no token */
+    call->norm_at[call->norm_len] = (uint32_t)(dropped ? st.since : end);
     return TOQUE_OK;
 }
 

@@ -72,6 +72,29 @@ tq_token tok_lookup(const tq_tokenizer *tok, const char *s, size_t n, unsigned k
     return tok_lookup_hashed(tok, s, n, tok_hash(tok, s, n), kinds);
 }
 
+/* The token that matches `raw` and is stored as s; of duplicates the lowest id. */
+static tq_token find_stored(const tq_tokenizer *tok, const char *raw, size_t raw_len, const char *s, size_t n) {
+    uint64_t h = tok_hash_end(tok_hash(tok, raw, raw_len));
+    tq_token best = TQ_NO_TOKEN;
+    for (size_t i = h & tok->mask; tok->slots[i].id != TQ_NO_TOKEN; i = (i + 1) & tok->mask) {
+        tq_token id = tok->slots[i].id;
+        const tok_word *w = &tok->words[id];
+        bool same = w->raw_len == raw_len && memcmp(w->raw, raw, raw_len) == 0 && w->text_len == n &&
+                    memcmp(w->text, s, n) == 0;
+        if (same && (best == TQ_NO_TOKEN || id < best)) best = id;
+    }
+    return best;
+}
+
+tq_token tq_tokenizer_find(const tq_tokenizer *tok, const char *s, size_t n) {
+    char raw[TQ_MAX_TOKEN_BYTES];
+    size_t len;
+    if (n == 0 || n > TQ_MAX_TOKEN_BYTES) return TQ_NO_TOKEN;
+    tq_token id = TQ_NO_TOKEN;
+    if (tok->storage == TQ_TOK_BYTES && tok_bytes_decode(s, n, raw, &len)) id = find_stored(tok, raw, len, s, n);
+    return id != TQ_NO_TOKEN ? id : find_stored(tok, s, n, s, n);
+}
+
 toque_status tok_array(const tq_gguf *gguf, const char *key, bool strings, uint64_t count, const tq_gguf_value **out,
                        toque_error *err) {
     const tq_gguf_value *v = *out = tq_gguf_find(gguf, key);

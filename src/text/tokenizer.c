@@ -182,21 +182,3 @@ tq_string tq_tokenizer_text(const tq_tokenizer *tok, tq_token token) {
     if (!in_range(tok, token)) return (tq_string){.data = "", .len = 0};
     return (tq_string){.data = tok->words[token].text, .len = tok->words[token].text_len};
 }
-
-static bool has_text(const tq_tokenizer *tok, tq_token id, const char *s, size_t n) {
-    return id != TQ_NO_TOKEN && tok->words[id].text_len == n && memcmp(tok->words[id].text, s, n) == 0;
-}
-
-tq_token tq_tokenizer_find(const tq_tokenizer *tok, const char *s, size_t n) {
-    if (n == 0 || n > TQ_MAX_TOKEN_BYTES) return TQ_NO_TOKEN;
-    tq_token special = tok_lookup(tok, s, n, TQ_KINDS_SPECIAL);
-    if (has_text(tok, special, s, n)) return special;
-    char raw[TQ_MAX_TOKEN_BYTES];
-    size_t len;
-    const char *key = s;
-    if (tok->storage == TQ_TOK_BYTES && tok_bytes_decode(s, n, raw, &len)) {
-        key = raw;
-        n = len;
-    }
-    return tok_lookup(tok, key, n, TQ_KINDS_ALL & ~TQ_KINDS_SPECIAL);
-}

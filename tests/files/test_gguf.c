@@ -17,10 +17,10 @@ static const char *write_sample(tq_mem *m, toque_status *status, toque_error *er
     float f[64];
     for (int i = 0; i < 64; i++) f[i] = (float)i / 4;
     uint8_t q[40] = {1, 2, 3};
-#define GO(call)                                   \
-    do {                                           \
-        *status = (call);                          \
-        if (*status != TOQUE_OK) goto fail;        \
+#define GO(call)                                                                                                       \
+    do {                                                                                                               \
+        *status = (call);                                                                                              \
+        if (*status != TOQUE_OK) goto fail;                                                                            \
     } while (0)
     GO(tq_gguf_put_str(w, "general.architecture", "llama", 5, err));
     GO(tq_gguf_put_u32(w, "llama.block_count", 7, err));
@@ -149,12 +149,18 @@ static void integers_of_every_width_are_read_when_they_fit(void **state) {
         toque_status status;
         uint32_t value;
     } cases[] = {
-        {TQ_GGUF_U8, 255, 1, TOQUE_OK, 255},           {TQ_GGUF_I8, 127, 1, TOQUE_OK, 127},
-        {TQ_GGUF_I8, 0xff, 1, TOQUE_EFORMAT, 9},       {TQ_GGUF_U16, 65535, 2, TOQUE_OK, 65535},
-        {TQ_GGUF_I16, 0x8000, 2, TOQUE_EFORMAT, 9},    {TQ_GGUF_I32, 0x7fffffff, 4, TOQUE_OK, 0x7fffffff},
-        {TQ_GGUF_U32, UINT32_MAX, 4, TOQUE_OK, UINT32_MAX}, {TQ_GGUF_U64, UINT32_MAX, 8, TOQUE_OK, UINT32_MAX},
-        {TQ_GGUF_U64, 1ull << 32, 8, TOQUE_EFORMAT, 9}, {TQ_GGUF_I64, UINT64_MAX, 8, TOQUE_EFORMAT, 9},
-        {TQ_GGUF_I64, 1ull << 63, 8, TOQUE_EFORMAT, 9}, {TQ_GGUF_BOOL, 1, 1, TOQUE_OK, 1},
+        {TQ_GGUF_U8, 255, 1, TOQUE_OK, 255},
+        {TQ_GGUF_I8, 127, 1, TOQUE_OK, 127},
+        {TQ_GGUF_I8, 0xff, 1, TOQUE_EFORMAT, 9},
+        {TQ_GGUF_U16, 65535, 2, TOQUE_OK, 65535},
+        {TQ_GGUF_I16, 0x8000, 2, TOQUE_EFORMAT, 9},
+        {TQ_GGUF_I32, 0x7fffffff, 4, TOQUE_OK, 0x7fffffff},
+        {TQ_GGUF_U32, UINT32_MAX, 4, TOQUE_OK, UINT32_MAX},
+        {TQ_GGUF_U64, UINT32_MAX, 8, TOQUE_OK, UINT32_MAX},
+        {TQ_GGUF_U64, 1ull << 32, 8, TOQUE_EFORMAT, 9},
+        {TQ_GGUF_I64, UINT64_MAX, 8, TOQUE_EFORMAT, 9},
+        {TQ_GGUF_I64, 1ull << 63, 8, TOQUE_EFORMAT, 9},
+        {TQ_GGUF_BOOL, 1, 1, TOQUE_OK, 1},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         tq_buf b;

@@ -16,9 +16,19 @@ typedef struct plan {
 } plan;
 
 static plan good(void) {
-    return (plan){.magic = "GGUF", .version = 3, .n_tensors = 2, .n_values = 2, .alignment = 32,
-                  .alignment_type = TQ_GGUF_U32, .key = "k", .name = {"a", "b"}, .n_dims = 2, .type = TQ_F32,
-                  .dims = {4, 2, 1, 1, 1}, .offset = {0, 32}, .data = 64};
+    return (plan){.magic = "GGUF",
+                  .version = 3,
+                  .n_tensors = 2,
+                  .n_values = 2,
+                  .alignment = 32,
+                  .alignment_type = TQ_GGUF_U32,
+                  .key = "k",
+                  .name = {"a", "b"},
+                  .n_dims = 2,
+                  .type = TQ_F32,
+                  .dims = {4, 2, 1, 1, 1},
+                  .offset = {0, 32},
+                  .data = 64};
 }
 
 static tq_buf build(const plan *p) {

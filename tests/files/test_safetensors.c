@@ -150,7 +150,7 @@ static void expect(const char *header, size_t data, toque_status want) {
     assert_int_equal(mem.used, used);
 }
 
-#define T(name, dtype, shape, offsets) \
+#define T(name, dtype, shape, offsets)                                                                                 \
     "\"" name "\":{\"dtype\":\"" dtype "\",\"shape\":[" shape "],\"data_offsets\":[" offsets "]}"
 
 static void ranges_must_cover_the_data(void **state) {
@@ -190,7 +190,12 @@ static void shapes_and_dtypes_must_make_the_bytes(void **state) {
 static void headers_must_be_clean_json(void **state) {
     (void)state;
     static const char *const bad[] = {
-        "", "{", "[]", " {}", "{}x", "null",
+        "",
+        "{",
+        "[]",
+        " {}",
+        "{}x",
+        "null",
         "{\"a\":1}",
         "{\"a\":{}}",
         "{\"a\":{\"dtype\":1,\"shape\":[2],\"data_offsets\":[0,8]}}",
@@ -229,8 +234,9 @@ static void other_dtypes_and_long_shapes_are_listed(void **state) {
     (void)state;
     toque_error err;
     tq_safetensors *st;
-    tq_buf b = file_of("{" T("i", "I64", "2", "0,16") "," T("five", "F32", "1,2,1,2,3", "16,64") ","
-                       T("new", "F2_FUTURE", "7", "64,66") "}", 66);
+    tq_buf b = file_of("{" T("i", "I64", "2", "0,16") "," T("five", "F32", "1,2,1,2,3",
+                                                            "16,64") "," T("new", "F2_FUTURE", "7", "64,66") "}",
+                       66);
     assert_int_equal(tq_safetensors_open_memory(&st, &mem, (const uint8_t *)b.data, b.len, "x", &err), TOQUE_OK);
     const tq_tensor *t = tq_safetensors_find(st, "i");
     assert_true(t->type == TQ_TYPE_END && t->cols == 2 && t->bytes == 16);
@@ -246,7 +252,8 @@ static void other_dtypes_and_long_shapes_are_listed(void **state) {
 static void truncations_and_flipped_bits_are_survived(void **state) {
     (void)state;
     toque_error err;
-    tq_buf b = file_of("{\"__metadata__\":{\"k\":\"v\"}," T("a", "F32", "2", "0,8") "," T("b", "F16", "1,2", "8,12") "}", 12);
+    tq_buf b =
+        file_of("{\"__metadata__\":{\"k\":\"v\"}," T("a", "F32", "2", "0,8") "," T("b", "F16", "1,2", "8,12") "}", 12);
     for (size_t n = 0; n < b.len; n++) assert_int_equal(check_bytes(b.data, n, &err), TOQUE_EFORMAT);
     int ok = 0, refused = 0;
     for (size_t bit = 0; bit < b.len * 8; bit++) {

@@ -16,8 +16,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         for (size_t i = 0; i < tq_safetensors_count(st); i++) {
             const tq_tensor *t = tq_safetensors_at(st, i);
             fuzz_require(tq_safetensors_find(st, t->name) == t && t->rows >= 0 && t->cols >= 0);
-            if (t->type != TQ_TYPE_END)
-                fuzz_require(t->bytes == (size_t)t->rows * tq_type_row_bytes(t->type, t->cols));
+            if (t->type != TQ_TYPE_END) fuzz_require(t->bytes == (size_t)t->rows * tq_type_row_bytes(t->type, t->cols));
             for (size_t k = 0; k < t->bytes; k++) sum += ((const uint8_t *)t->data)[k];
             total += t->bytes;
         }

@@ -19,8 +19,10 @@ int main(int argc, char **argv) {
     toque_error err;
     char *name;
     unsigned long long limit = argc > 4 ? strtoull(argv[4], NULL, 10) : 0;
-    const tq_pull pull = {.source = argv[1], .name = argc > 2 && strcmp(argv[2], "-") ? argv[2] : NULL,
-                          .sha256 = argc > 3 && strcmp(argv[3], "-") ? argv[3] : NULL, .progress = stop_after,
+    const tq_pull pull = {.source = argv[1],
+                          .name = argc > 2 && strcmp(argv[2], "-") ? argv[2] : NULL,
+                          .sha256 = argc > 3 && strcmp(argv[3], "-") ? argv[3] : NULL,
+                          .progress = stop_after,
                           .arg = &limit};
     toque_status status = tq_pull_model(&name, &mem, &pull, &err);
     if (status == TOQUE_OK)

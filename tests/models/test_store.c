@@ -83,7 +83,8 @@ static void names_are_plain(void **state) {
     assert_false(tq_store_name_ok(longest));
     longest[120] = 0;
     assert_true(tq_store_name_ok(longest));
-    const char *of[][2] = {{"/a/b c.gguf", "b-c"}, {"x.GGUF", "x"}, {".gguf", "gguf"}, {"../..", ""}, {"-x\n", "x-"}, {"\xff", "x"}};
+    const char *of[][2] = {{"/a/b c.gguf", "b-c"}, {"x.GGUF", "x"}, {".gguf", "gguf"},
+                           {"../..", ""},          {"-x\n", "x-"},  {"\xff", "x"}};
     for (size_t i = 0; i < sizeof of / sizeof of[0]; i++) {
         char *name = tq_store_name_of(&mem, of[i][0]);
         assert_string_equal(name, of[i][1]);
@@ -242,8 +243,22 @@ static void sources_become_urls(void **state) {
     assert_int_equal(tq_pull_url(&u, &n, &mem, model, &err), TOQUE_OK);
     assert_null(u);
     assert_null(n);
-    const char *bad[] = {"", "x", "a/b", "a/b/c.gguf", "hf:a/b", "hf:a", "hf:a/b/", "hf:a/b/../x", "hf:a/b/c//d", "a/b:",
-                         "hf:../b/c", "a/..:c", "a b/c:d", "https:///x", "https://h/a b", "file:///etc/passwd",
+    const char *bad[] = {"",
+                         "x",
+                         "a/b",
+                         "a/b/c.gguf",
+                         "hf:a/b",
+                         "hf:a",
+                         "hf:a/b/",
+                         "hf:a/b/../x",
+                         "hf:a/b/c//d",
+                         "a/b:",
+                         "hf:../b/c",
+                         "a/..:c",
+                         "a b/c:d",
+                         "https:///x",
+                         "https://h/a b",
+                         "file:///etc/passwd",
                          "ftp://h/x.gguf"};
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
         assert_int_equal(tq_pull_url(&u, &n, &mem, bad[i], &err), TOQUE_EINVAL);

@@ -41,7 +41,7 @@ static const char marked[] =
 /* Changes the question once it has been answered: the answer must stand behind the question that was served. */
 static const char changer[] =
     "{% for m in messages %}{% if m.role == 'user' %}Q:{{ m.content }}{% if loop.last %}?{% else %}!{% endif %}{% else %}"
-    "\nA:{{ m.content }}</s>{% endif %}{% endfor %}{% if add_generation_prompt %}\nA:{% endif %}";
+    "A:{{ m.content }}</s>{% endif %}{% endfor %}{% if add_generation_prompt %}A:{% endif %}";
 
 typedef struct shown {
     tq_mem *mem;
@@ -161,9 +161,9 @@ static void a_bos_comes_in_front_once(void **state) {
 static void rewriting_templates_give_an_example_per_turn(void **state) {
     (void)state;
     check(thinker, "[" U("q") "," A("<think>x</think>a") "," U("r") "," A("<think>y</think>b") "]", (expectation){.split = 2}, false,
-          "<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\n{{<think>x</think>a<|im_end|>}}\n#"
+          "<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\n<think>{{x</think>a<|im_end|>}}\n#"
           "<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\na<|im_end|>\n"
-          "<|im_start|>user\nr<|im_end|>\n<|im_start|>assistant\n{{<think>y</think>b<|im_end|>}}\n");
+          "<|im_start|>user\nr<|im_end|>\n<|im_start|>assistant\n<think>{{y</think>b<|im_end|>}}\n");
     check(mover, "[" S("be kind") "," U("q") "," A("a") "," U("r") "," A("b") "]", (expectation){.split = 2}, true,
           "<s>Q:be kind qA:{{a</s>}}#<s>Q:qA:a</s>Q:be kind rA:{{b</s>}}");
 }
@@ -176,9 +176,9 @@ static void a_part_of_the_generation_prompt_is_enough(void **state) {
 
 static void an_answer_stands_behind_what_was_served(void **state) {
     (void)state;
-    check(changer, "[" U("q") "," A("a") "]", plain, false, "Q:q?\nA:{{a</s>}}");
+    check(changer, "[" U("q") "," A("a") "]", plain, false, "Q:q?A:{{a</s>}}");
     check(changer, "[" U("q") "," A("a") "," U("r") "," A("b") "]", (expectation){.split = 2}, false,
-          "Q:q?\nA:{{a</s>}}#Q:q!\nA:a</s>Q:r?\nA:{{b</s>}}");
+          "Q:q?A:{{a</s>}}#Q:q!A:a</s>Q:r?A:{{b</s>}}");
 }
 
 static void an_end_that_the_next_turn_brings_is_learned(void **state) {

@@ -199,7 +199,10 @@ static void broken_json_names_its_place(void **state) {
     BAD("a.jsonl", "{\"messages\":[{\"role\":\"user\",\"content\":\"x\"},{\"role\":\"assistant\",\"content\":\"\"}]}", NULL,
         EFORMAT, "message 2: the assistant's answer is empty");
     BAD("a.jsonl", "{\"conversations\":[{\"from\":\"alien\",\"value\":\"x\"}]}", NULL, EFORMAT, "turn 1");
-    BAD("none/a.jsonl", "", NULL, ENOTFOUND, "none");
+    tq_mem mem = {0};
+    read_result r = read_rows(&mem, "/nowhere/a.jsonl", NULL);
+    assert_int_equal(r.status, TOQUE_ENOTFOUND);
+    assert_non_null(strstr(r.err.message, "/nowhere/a.jsonl"));
 }
 
 static void nul_bytes_are_refused(void **state) {

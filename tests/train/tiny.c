@@ -33,7 +33,8 @@ static toque_status write_vocabulary(tq_mem *mem, const char *path, const char *
     for (size_t i = 0; specials[i] && n < MAX; i++) {
         if (bos && !strcmp(specials[i], bos)) bos_id = (int)n;
         if (eos && !strcmp(specials[i], eos)) eos_id = (int)n;
-        kinds[n] = TQ_TOKEN_CONTROL;
+        /* as real files have it: thinking is not hidden, and is recognized in messages too */
+        kinds[n] = strstr(specials[i], "think>") ? TQ_TOKEN_USER_DEFINED : TQ_TOKEN_CONTROL;
         words[n++] = (tq_string){specials[i], strlen(specials[i])};
     }
     tq_gguf_writer *w;
