@@ -10,15 +10,15 @@ typedef struct tq_chat {
     tq_cli *cli;
     tq_cli_loaded l;
     tq_line *line;
-    json_t *messages;      /* the conversation so far, system message included */
-    tq_session *session;   /* NULL until the first answer */
-    int session_rank;      /* the largest adapter rank that it can wear */
+    json_t *messages;    /* the conversation so far, system message included */
+    tq_session *session; /* NULL until the first answer */
+    int session_rank;    /* the largest adapter rank that it can wear */
     tq_sampling sampling;
     const tq_option_list *stop;
-    int n, context;        /* n: tokens of an answer at most, 0: no bound */
+    int n, context; /* n: tokens of an answer at most, 0: no bound */
     bool seeded, quit;
-    bool lost;             /* nobody reads the answers any more */
-    uint32_t turn;         /* answers so far: each draws from its own stream */
+    bool lost;     /* nobody reads the answers any more */
+    uint32_t turn; /* answers so far: each draws from its own stream */
 } tq_chat;
 
 /* A line that begins with a slash. */

@@ -92,7 +92,8 @@ enum { N_COMMANDS = sizeof commands / sizeof *commands };
 static toque_status help(tq_chat *c, const char *argument, toque_error *err) {
     (void)c, (void)argument, (void)err;
     for (size_t i = 0; i < N_COMMANDS; i++)
-        printf("%-10s %-10s %s\n", commands[i].name, commands[i].argument ? commands[i].argument : "", commands[i].help);
+        printf("%-10s %-10s %s\n", commands[i].name, commands[i].argument ? commands[i].argument : "",
+               commands[i].help);
     return TOQUE_OK;
 }
 
@@ -102,8 +103,10 @@ static toque_status unknown(const char *name, size_t n, toque_error *err) {
     for (size_t i = 0; i < N_COMMANDS; i++) names[i] = commands[i].name;
     snprintf(typed, sizeof typed, "%.*s", (int)n, name);
     const char *near = tq_nearest(typed, names, N_COMMANDS);
-    return TQ_FAIL(err, EINVAL, "there is no command %s%s%s; /help lists what there is (begin with a blank to say a text with a "
-                   "slash)", typed, near ? "; did you mean " : "", near ? near : "");
+    return TQ_FAIL(err, EINVAL,
+                   "there is no command %s%s%s; /help lists what there is (begin with a blank to say a text with a "
+                   "slash)",
+                   typed, near ? "; did you mean " : "", near ? near : "");
 }
 
 toque_status tq_chat_command(tq_chat *c, const char *line, toque_error *err) {

@@ -19,9 +19,19 @@ static const tq_cli_sampling_defaults chat_sampling = {.temp = 0.7, .min_p = 0.0
 #define AT(field) offsetof(options, field)
 static const tq_option own[] = {
     {.key = "system", .type = TQ_OPT_TEXT, .offset = AT(system), .value = "TEXT", .help = "the system message"},
-    {.key = "n", .letter = 'n', .type = TQ_OPT_INT, .offset = AT(n), .min = 1, .max = 1e9, .aliases = "max_tokens|n_predict",
+    {.key = "n",
+     .letter = 'n',
+     .type = TQ_OPT_INT,
+     .offset = AT(n),
+     .min = 1,
+     .max = 1e9,
+     .aliases = "max_tokens|n_predict",
      .help = "tokens of an answer at most; without it, until the context is full"},
-    {.key = "context", .type = TQ_OPT_INT, .offset = AT(context), .min = 1, .max = 1e9,
+    {.key = "context",
+     .type = TQ_OPT_INT,
+     .offset = AT(context),
+     .min = 1,
+     .max = 1e9,
      .help = "tokens of conversation that fit; without it, 4096 or the model's context if that is less"},
     {0}};
 static const tq_cli_table tables[] = {{own, 0},
@@ -75,23 +85,27 @@ static toque_status tokenize(tq_chat *c, tq_tokens *list, toque_error *err) {
 /* Nothing of a conversation is dropped behind its owner's back. */
 static toque_status check_room(const tq_chat *c, const tq_tokens *prompt, toque_error *err) {
     if (prompt->len <= (size_t)c->context) return TOQUE_OK;
-    return TQ_FAIL(err, ELIMIT, "the conversation has %zu tokens and the context holds %d: your last message was taken back; "
-                   "/clear starts anew, /save FILE keeps what was said%s", prompt->len, c->context,
+    return TQ_FAIL(err, ELIMIT,
+                   "the conversation has %zu tokens and the context holds %d: your last message was taken back; "
+                   "/clear starts anew, /save FILE keeps what was said%s",
+                   prompt->len, c->context,
                    c->context < c->l.model->config.context ? ", a larger --context holds more" : "");
 }
 
 static void tell_end(tq_chat *c, const tq_generated *g, int most) {
     if (g->finish == TQ_FINISH_CANCELED) tq_cli_note(c->cli, "stopped");
     if (g->finish != TQ_FINISH_LENGTH) return;
-    if (most == c->n) tq_cli_note(c->cli, "the answer was cut at -n %d tokens", c->n);
-    else tq_cli_warn(c->cli, "the context of %d tokens is full and the answer was cut; /clear starts anew", c->context);
+    if (most == c->n)
+        tq_cli_note(c->cli, "the answer was cut at -n %d tokens", c->n);
+    else
+        tq_cli_warn(c->cli, "the context of %d tokens is full and the answer was cut; /clear starts anew", c->context);
 }
 
 static toque_status add_message(tq_chat *c, const char *role, const char *text, size_t n, toque_error *err) {
     json_t *content = json_stringn(text, n);
     if (!content) return TQ_FAIL(err, EINVAL, "the text is not valid UTF-8; it was not sent");
     return json_array_append_new(c->messages, json_pack("{s:s, s:o}", "role", role, "content", content)) ? TQ_NOMEM(err)
-                                                                                                     : TOQUE_OK;
+                                                                                                         : TOQUE_OK;
 }
 
 /* The answer to the messages as they stand, printed and appended. */
@@ -101,8 +115,12 @@ static toque_status answer(tq_chat *c, toque_error *err) {
     tq_generated g;
     tq_generated_init(&g, mem);
     printer p = {.cli = c->cli, .err = err};
-    tq_generate_options o = {.prefill_only = c->seeded, .stream = c->turn++, .stop = c->stop->items, .n_stop = c->stop->len,
-                             .on_text = print, .arg = &p};
+    tq_generate_options o = {.prefill_only = c->seeded,
+                             .stream = c->turn++,
+                             .stop = c->stop->items,
+                             .n_stop = c->stop->len,
+                             .on_text = print,
+                             .arg = &p};
     toque_status status;
     TQ_GO(tokenize(c, &prompt, err));
     TQ_GO(check_room(c, &prompt, err));
@@ -137,7 +155,8 @@ static toque_status take_line(tq_chat *c, const tq_buf *line, toque_error *err) 
     size_t blank = strspn(line->data, " \t");
     if (blank == line->len) return TOQUE_OK;
     tq_cli_catch_interrupt(c->cli); /* the handler serves once */
-    toque_status status = line->data[0] == '/' ? tq_chat_command(c, line->data, err) : say(c, line->data, line->len, err);
+    toque_status status =
+        line->data[0] == '/' ? tq_chat_command(c, line->data, err) : say(c, line->data, line->len, err);
     if (status == TOQUE_OK || c->lost) return status;
     /* On a terminal, a mistake is told and the talk goes on; a script wants to know. */
     if (!tq_line_is_terminal(c->line)) return status;
@@ -155,7 +174,8 @@ static toque_status talk(tq_chat *c, toque_error *err) {
         tq_line_result got = tq_line_read(c->line, &line);
         if (got == TQ_LINE_END) break;
         if (got == TQ_LINE_FAILED) status = TQ_FAIL(err, EIO, "cannot read standard input: %s", strerror(errno));
-        if (got == TQ_LINE_INTERRUPTED && !tq_line_is_terminal(c->line)) status = TQ_FAIL(err, ECANCELED, "interrupted");
+        if (got == TQ_LINE_INTERRUPTED && !tq_line_is_terminal(c->line))
+            status = TQ_FAIL(err, ECANCELED, "interrupted");
         if (got == TQ_LINE_INTERRUPTED && status == TOQUE_OK) tq_cli_note(c->cli, "/quit or Ctrl-D ends the program");
         if (got == TQ_LINE_TEXT) status = take_line(c, &line, err);
     }
@@ -167,14 +187,15 @@ static void greet(tq_chat *c, const options *o) {
     tq_buf text;
     tq_buf_init(&text, &c->cli->mem, 4096);
     if (tq_line_is_terminal(c->line) && tq_cli_sampling_describe(&c->sampling, &text))
-        tq_cli_note(c->cli, "%s: %s, context %d; /help lists commands, Ctrl-C stops an answer, Ctrl-D ends", o->model.model,
-                    text.data, c->context);
+        tq_cli_note(c->cli, "%s: %s, context %d; /help lists commands, Ctrl-C stops an answer, Ctrl-D ends",
+                    o->model.model, text.data, c->context);
     tq_buf_clear(&text);
 }
 
 static toque_status prepare(tq_chat *c, const options *o, toque_error *err) {
     if (!c->l.model->chat_template)
-        return TQ_FAIL(err, ENOTFOUND, "%.300s has no chat template, so it cannot chat; toque generate --raw continues a text",
+        return TQ_FAIL(err, ENOTFOUND,
+                       "%.300s has no chat template, so it cannot chat; toque generate --raw continues a text",
                        o->model.model);
     int most = c->l.model->config.context;
     if (o->context > most)
@@ -192,7 +213,8 @@ static toque_status prepare(tq_chat *c, const options *o, toque_error *err) {
 
 static toque_status run(tq_cli *cli, void *given, toque_error *err) {
     const options *o = given;
-    if (cli->common.json) return tq_cli_usage(cli, err, "chat has no --json; toque generate --messages --json is for scripts");
+    if (cli->common.json)
+        return tq_cli_usage(cli, err, "chat has no --json; toque generate --messages --json is for scripts");
     tq_chat c = {.cli = cli};
     TQ_TRY(tq_cli_load(&c.l, cli, &o->model, &o->adapters, err));
     toque_status status = prepare(&c, o, err);
@@ -213,10 +235,11 @@ const tq_command tq_cmd_chat = {
     .group = TQ_GROUP_DEPLOY,
     .summary = "Talk with a model",
     .usage = "-m M [-a A[:SCALE]]... [--system TEXT] [--temp T] [--context N] ...",
-    .about = "Every line is a turn; lines that begin with / are commands (/help lists them): adapters can be changed in\n"
-             "the middle of a conversation. Ctrl-C stops an answer, Ctrl-D ends. With a pipe as standard input there\n"
-             "are no prompts: one answer after another is printed.\n"
-             "Temperature 0.7 and min-p 0.05 unless options say otherwise.",
+    .about =
+        "Every line is a turn; lines that begin with / are commands (/help lists them): adapters can be changed in\n"
+        "the middle of a conversation. Ctrl-C stops an answer, Ctrl-D ends. With a pipe as standard input there\n"
+        "are no prompts: one answer after another is printed.\n"
+        "Temperature 0.7 and min-p 0.05 unless options say otherwise.",
     .example = "toque chat -m model.gguf -a run --system 'Answer in one sentence.'",
     .tables = tables,
     .size = sizeof(options),

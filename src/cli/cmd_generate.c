@@ -17,16 +17,35 @@ enum { DEFAULT_TOKENS = 256 };
 
 #define AT(field) offsetof(options, field)
 static const tq_option own[] = {
-    {.key = "prompt", .letter = 'p', .type = TQ_OPT_TEXT, .offset = AT(prompt), .value = "TEXT",
+    {.key = "prompt",
+     .letter = 'p',
+     .type = TQ_OPT_TEXT,
+     .offset = AT(prompt),
+     .value = "TEXT",
      .help = "one user turn, put through the model's chat template"},
-    {.key = "messages", .type = TQ_OPT_TEXT, .offset = AT(messages), .value = "F",
+    {.key = "messages",
+     .type = TQ_OPT_TEXT,
+     .offset = AT(messages),
+     .value = "F",
      .help = "a JSON array of messages instead; - is standard input"},
     {.key = "system", .type = TQ_OPT_TEXT, .offset = AT(system), .value = "TEXT", .help = "a system message in front"},
-    {.key = "raw", .type = TQ_OPT_FLAG, .offset = AT(raw), .fallback = "off",
+    {.key = "raw",
+     .type = TQ_OPT_FLAG,
+     .offset = AT(raw),
+     .fallback = "off",
      .help = "continue the text of -p as it is, without the chat template"},
-    {.key = "n", .letter = 'n', .type = TQ_OPT_INT, .offset = AT(n), .min = 1, .max = 1e9,
-     .aliases = "max_tokens|max_new_tokens|n_predict", .help = "tokens at most; without it, 256 or what the context leaves"},
-    {.key = "ignore_eos", .type = TQ_OPT_FLAG, .offset = AT(ignore_eos), .fallback = "off",
+    {.key = "n",
+     .letter = 'n',
+     .type = TQ_OPT_INT,
+     .offset = AT(n),
+     .min = 1,
+     .max = 1e9,
+     .aliases = "max_tokens|max_new_tokens|n_predict",
+     .help = "tokens at most; without it, 256 or what the context leaves"},
+    {.key = "ignore_eos",
+     .type = TQ_OPT_FLAG,
+     .offset = AT(ignore_eos),
+     .fallback = "off",
      .help = "never draw a token that would end the answer"},
     {0}};
 static const tq_cli_table tables[] = {{own, 0},
@@ -39,7 +58,8 @@ static const tq_cli_table tables[] = {{own, 0},
 static toque_status check(tq_cli *cli, const options *o, toque_error *err) {
     if (o->prompt && o->messages) return tq_cli_usage(cli, err, "both -p and --messages are given; give one of them");
     if (!o->prompt && !o->messages) return tq_cli_usage(cli, err, "no prompt; give one with -p or --messages");
-    if (o->raw && o->messages) return tq_cli_usage(cli, err, "--raw continues the text of -p; it cannot go with --messages");
+    if (o->raw && o->messages)
+        return tq_cli_usage(cli, err, "--raw continues the text of -p; it cannot go with --messages");
     if (o->raw && o->system) return tq_cli_usage(cli, err, "--raw takes -p as it is; it cannot go with --system");
     return TOQUE_OK;
 }
@@ -68,7 +88,8 @@ static toque_status tokenize_prompt(tq_cli *cli, const options *o, tq_model *mod
         return TOQUE_OK;
     }
     if (!model->chat_template)
-        return TQ_FAIL(err, ENOTFOUND, "%.300s has no chat template; --raw continues the text as it is", o->model.model);
+        return TQ_FAIL(err, ENOTFOUND, "%.300s has no chat template; --raw continues the text as it is",
+                       o->model.model);
     json_t *messages = NULL;
     tq_rendered rendered = {0};
     toque_status status;
@@ -100,14 +121,17 @@ static double rate(int tokens, double seconds) {
 static toque_status report(tq_cli *cli, const tq_generated *g, toque_error *err) {
     int drawn = (int)g->tokens.len;
     if (cli->common.json)
-        return tq_cli_json(cli, json_pack("{s:o, s:i, s:i, s:f, s:f, s:s}", "text", json_stringn(g->text.data, g->text.len),
-                                          "prompt_tokens", g->prompt_tokens, "completion_tokens", drawn, "prompt_seconds",
-                                          g->prompt_seconds, "completion_seconds", g->completion_seconds, "finish_reason",
-                                          tq_finish_name(g->finish)), err);
+        return tq_cli_json(cli,
+                           json_pack("{s:o, s:i, s:i, s:f, s:f, s:s}", "text", json_stringn(g->text.data, g->text.len),
+                                     "prompt_tokens", g->prompt_tokens, "completion_tokens", drawn, "prompt_seconds",
+                                     g->prompt_seconds, "completion_seconds", g->completion_seconds, "finish_reason",
+                                     tq_finish_name(g->finish)),
+                           err);
     TQ_TRY(tq_cli_write(cli, "\n", 1, err));
-    tq_cli_note(cli, "prompt: %d tokens in %.3f s (%.1f tokens/s); answer: %d tokens in %.3f s (%.1f tokens/s); end: %s",
-                g->prompt_tokens, g->prompt_seconds, rate(g->prompt_tokens, g->prompt_seconds), drawn, g->completion_seconds,
-                rate(drawn, g->completion_seconds), tq_finish_name(g->finish));
+    tq_cli_note(cli,
+                "prompt: %d tokens in %.3f s (%.1f tokens/s); answer: %d tokens in %.3f s (%.1f tokens/s); end: %s",
+                g->prompt_tokens, g->prompt_seconds, rate(g->prompt_tokens, g->prompt_seconds), drawn,
+                g->completion_seconds, rate(drawn, g->completion_seconds), tq_finish_name(g->finish));
     return TOQUE_OK;
 }
 
@@ -121,9 +145,12 @@ static toque_status answer(tq_cli *cli, const options *o, tq_cli_loaded *l, cons
                            const tq_sampling *sampling, toque_error *err) {
     int context = context_for(l->model, prompt, o->n ? o->n : DEFAULT_TOKENS);
     printer p = {.cli = cli, .err = err};
-    tq_generate_options g = {.ignore_eos = o->ignore_eos, .prefill_only = tq_options_given(&cli->set, "seed"),
-                             .stop = o->sampling.stop.items, .n_stop = o->sampling.stop.len,
-                             .on_text = cli->common.json ? NULL : print, .arg = &p};
+    tq_generate_options g = {.ignore_eos = o->ignore_eos,
+                             .prefill_only = tq_options_given(&cli->set, "seed"),
+                             .stop = o->sampling.stop.items,
+                             .n_stop = o->sampling.stop.len,
+                             .on_text = cli->common.json ? NULL : print,
+                             .arg = &p};
     if (o->n) g.max_tokens = o->n > INT32_MAX ? INT32_MAX : (int)o->n; /* otherwise: until the context is full */
     tq_session *session = NULL;
     tq_generated made;
@@ -154,7 +181,8 @@ static toque_status run(tq_cli *cli, void *given, toque_error *err) {
     tq_buf text;
     tq_buf_init(&text, &cli->mem, 4096);
     toque_status status;
-    TQ_GO(tq_cli_sampling_get(cli, &o->sampling, &(tq_cli_sampling_defaults){.temp = 0}, l.model->tokenizer, &sampling, err));
+    TQ_GO(tq_cli_sampling_get(cli, &o->sampling, &(tq_cli_sampling_defaults){.temp = 0}, l.model->tokenizer, &sampling,
+                              err));
     TQ_GO(tokenize_prompt(cli, o, l.model, &prompt, err));
     if (tq_cli_sampling_describe(&sampling, &text)) tq_cli_note(cli, "%s", text.data);
     status = answer(cli, o, &l, &prompt, &sampling, err);

@@ -10,8 +10,10 @@
 
 static toque_status print_entry(tq_cli *cli, const tq_store_entry *e, int width, toque_error *err) {
     if (cli->common.json)
-        return tq_cli_json(cli, json_pack("{s:s, s:s, s:I, s:s, s:s, s:s}", "name", e->name, "path", e->path, "bytes",
-                                          (json_int_t)e->size, "sha256", e->sha256, "date", e->date, "source", e->source), err);
+        return tq_cli_json(cli,
+                           json_pack("{s:s, s:s, s:I, s:s, s:s, s:s}", "name", e->name, "path", e->path, "bytes",
+                                     (json_int_t)e->size, "sha256", e->sha256, "date", e->date, "source", e->source),
+                           err);
     printf("%-*s %9.1f MB  %-10.10s  %s\n", width, e->name, (double)e->size / 1e6, e->date, e->source);
     return TOQUE_OK;
 }
@@ -47,12 +49,17 @@ typedef struct pull_options {
 } pull_options;
 
 #define AT(field) offsetof(pull_options, field)
-static const tq_option pull_table[] = {
-    {.key = "name", .type = TQ_OPT_TEXT, .offset = AT(name), .value = "N",
-     .help = "the model's name in the store; without it, made from the file's name"},
-    {.key = "sha256", .type = TQ_OPT_TEXT, .offset = AT(sha256), .value = "H",
-     .help = "the SHA-256 that the file must have, 64 hexadecimal digits"},
-    {0}};
+static const tq_option pull_table[] = {{.key = "name",
+                                        .type = TQ_OPT_TEXT,
+                                        .offset = AT(name),
+                                        .value = "N",
+                                        .help = "the model's name in the store; without it, made from the file's name"},
+                                       {.key = "sha256",
+                                        .type = TQ_OPT_TEXT,
+                                        .offset = AT(sha256),
+                                        .value = "H",
+                                        .help = "the SHA-256 that the file must have, 64 hexadecimal digits"},
+                                       {0}};
 static const tq_cli_table pull_tables[] = {{pull_table, 0}, {0}};
 #undef AT
 
@@ -76,12 +83,15 @@ static toque_status run_pull(tq_cli *cli, void *given, toque_error *err) {
     transfer t = {.to = tq_cli_progress(cli)};
     TQ_TRY(tq_cli_ctx(cli, &t.ctx, err));
     tq_cli_catch_interrupt(cli);
-    tq_pull pull = {.source = cli->set.positional[0], .name = o->name, .sha256 = o->sha256, .progress = show_transfer, .arg = &t};
+    tq_pull pull = {
+        .source = cli->set.positional[0], .name = o->name, .sha256 = o->sha256, .progress = show_transfer, .arg = &t};
     char *name = NULL;
     toque_status status = tq_pull_model(&name, &cli->mem, &pull, err);
     if (t.started) tq_progress_end(&t.bar, NULL);
-    if (status == TOQUE_OK && cli->common.json) status = tq_cli_json(cli, json_pack("{s:s}", "name", name), err);
-    else if (status == TOQUE_OK) printf("%s\n", name);
+    if (status == TOQUE_OK && cli->common.json)
+        status = tq_cli_json(cli, json_pack("{s:s}", "name", name), err);
+    else if (status == TOQUE_OK)
+        printf("%s\n", name);
     tq_free(&cli->mem, name);
     return status;
 }
@@ -109,8 +119,10 @@ static toque_status run_rm(tq_cli *cli, void *options, toque_error *err) {
     (void)options;
     for (size_t i = 0; i < cli->set.n_positional; i++) {
         TQ_TRY(tq_store_remove(&cli->mem, cli->set.positional[i], err));
-        if (cli->common.json) TQ_TRY(tq_cli_json(cli, json_pack("{s:s}", "removed", cli->set.positional[i]), err));
-        else tq_cli_note(cli, "removed %s", cli->set.positional[i]);
+        if (cli->common.json)
+            TQ_TRY(tq_cli_json(cli, json_pack("{s:s}", "removed", cli->set.positional[i]), err));
+        else
+            tq_cli_note(cli, "removed %s", cli->set.positional[i]);
     }
     return TOQUE_OK;
 }

@@ -60,9 +60,11 @@ static json_t *describe(const tq_gguf *g, uint64_t bytes) {
     set(o, "parameters", json_integer(count_parameters(g)));
     set(o, "tensors", count_types(g));
     static const char *const numbers[][2] = {
-        {"context", "context_length"},     {"layers", "block_count"},       {"width", "embedding_length"},
-        {"ffn_width", "feed_forward_length"}, {"heads", "attention.head_count"}, {"kv_heads", "attention.head_count_kv"}};
-    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) set(o, numbers[i][0], get_number(g, arch, numbers[i][1]));
+        {"context", "context_length"},     {"layers", "block_count"},
+        {"width", "embedding_length"},     {"ffn_width", "feed_forward_length"},
+        {"heads", "attention.head_count"}, {"kv_heads", "attention.head_count_kv"}};
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
+        set(o, numbers[i][0], get_number(g, arch, numbers[i][1]));
     const tq_gguf_value *tokens = tq_gguf_find(g, "tokenizer.ggml.tokens");
     if (tokens) set(o, "vocabulary", json_integer((json_int_t)tokens->count));
     set(o, "tokenizer", get_text(g, "tokenizer.ggml.model"));
@@ -73,16 +75,20 @@ static json_t *describe(const tq_gguf *g, uint64_t bytes) {
 }
 
 static void print_line(const char *label, const json_t *value) {
-    if (!value) printf("%-14s not said\n", label);
-    else if (json_is_string(value)) printf("%-14s %s\n", label, json_string_value(value));
-    else if (json_is_boolean(value)) printf("%-14s %s\n", label, json_is_true(value) ? "yes" : "no");
-    else printf("%-14s %" JSON_INTEGER_FORMAT "\n", label, json_integer_value(value));
+    if (!value)
+        printf("%-14s not said\n", label);
+    else if (json_is_string(value))
+        printf("%-14s %s\n", label, json_string_value(value));
+    else if (json_is_boolean(value))
+        printf("%-14s %s\n", label, json_is_true(value) ? "yes" : "no");
+    else
+        printf("%-14s %" JSON_INTEGER_FORMAT "\n", label, json_integer_value(value));
 }
 
 static void print_text(json_t *o) {
     static const char *const first[] = {"path", "name", "architecture", "parameters"};
-    static const char *const then[] = {"context", "layers", "width", "ffn_width", "heads", "kv_heads",
-                                       "vocabulary", "tokenizer", "chat_template", "license"};
+    static const char *const then[] = {"context",  "layers",     "width",     "ffn_width",     "heads",
+                                       "kv_heads", "vocabulary", "tokenizer", "chat_template", "license"};
     for (size_t i = 0; i < sizeof first / sizeof *first; i++) print_line(first[i], json_object_get(o, first[i]));
     printf("%-14s %.1f MB\n", "size", (double)json_integer_value(json_object_get(o, "bytes")) / 1e6);
     printf("%-14s", "tensors");
@@ -142,9 +148,10 @@ const tq_command tq_cmd_models_show = {
     .group = TQ_GROUP_MODEL,
     .summary = "Show what a model file says of itself",
     .usage = "M",
-    .about = "M is a GGUF file or a name in the store. --json prints one object with what the file has of: path, bytes,\n"
-             "name, architecture, parameters, tensors (how many of each type), context, layers, width, ffn_width, heads,\n"
-             "kv_heads, vocabulary, tokenizer, chat_template, license, and the store's source and sha256.",
+    .about =
+        "M is a GGUF file or a name in the store. --json prints one object with what the file has of: path, bytes,\n"
+        "name, architecture, parameters, tensors (how many of each type), context, layers, width, ffn_width, heads,\n"
+        "kv_heads, vocabulary, tokenizer, chat_template, license, and the store's source and sha256.",
     .example = "toque models show model.gguf",
     .min_args = 1,
     .max_args = 1,

@@ -13,12 +13,19 @@ typedef struct options {
 enum { DEFAULT_CONTEXT = 1024, MAX_TEXT = 1 << 30 };
 
 #define AT(field) offsetof(options, field)
-static const tq_option own[] = {
-    {.key = "context", .type = TQ_OPT_INT, .offset = AT(context), .min = 2, .max = 1e9,
-     .help = "tokens in a window; without it, 1024 or the model's context if that is less"},
-    {.key = "stride", .type = TQ_OPT_INT, .offset = AT(stride), .min = 1, .max = 1e9,
-     .help = "tokens from one window's begin to the next one's; without it, the window"},
-    {0}};
+static const tq_option own[] = {{.key = "context",
+                                 .type = TQ_OPT_INT,
+                                 .offset = AT(context),
+                                 .min = 2,
+                                 .max = 1e9,
+                                 .help = "tokens in a window; without it, 1024 or the model's context if that is less"},
+                                {.key = "stride",
+                                 .type = TQ_OPT_INT,
+                                 .offset = AT(stride),
+                                 .min = 1,
+                                 .max = 1e9,
+                                 .help = "tokens from one window's begin to the next one's; without it, the window"},
+                                {0}};
 static const tq_cli_table tables[] = {
     {own, 0}, {tq_cli_model_table, AT(model)}, {tq_cli_adapters_table, AT(adapters)}, {0}};
 #undef AT
@@ -29,8 +36,9 @@ static void show_progress(void *arg, size_t done) {
 
 static toque_status report(tq_cli *cli, const tq_perplexity *p, int context, int stride, toque_error *err) {
     if (cli->common.json)
-        return tq_cli_json(cli, json_pack("{s:I, s:f, s:f}", "tokens", (json_int_t)p->tokens, "nll", p->nll, "perplexity",
-                                          p->value), err);
+        return tq_cli_json(
+            cli, json_pack("{s:I, s:f, s:f}", "tokens", (json_int_t)p->tokens, "nll", p->nll, "perplexity", p->value),
+            err);
     tq_cli_note(cli, "windows of %d tokens every %d", context, stride);
     printf("perplexity %.6g (nll %.6f over %zu tokens)\n", p->value, p->nll, p->tokens);
     return TOQUE_OK;
@@ -72,10 +80,11 @@ const tq_command tq_cmd_perplexity = {
     .group = TQ_GROUP_TEST,
     .summary = "Measure how well a model predicts a text",
     .usage = "-m M [-a A[:SCALE]]... FILE [--context N] [--stride N]",
-    .about = "The text is cut into windows of --context tokens, one every --stride tokens, each run on its own. A token\n"
-             "is scored once, in the first window that holds it, and never as a window's first. The text's control\n"
-             "tokens are plain text; BOS stands in front if the tokenizer adds it. nll is the mean per scored token.\n"
-             "--json prints {\"tokens\", \"nll\", \"perplexity\"}.",
+    .about =
+        "The text is cut into windows of --context tokens, one every --stride tokens, each run on its own. A token\n"
+        "is scored once, in the first window that holds it, and never as a window's first. The text's control\n"
+        "tokens are plain text; BOS stands in front if the tokenizer adds it. nll is the mean per scored token.\n"
+        "--json prints {\"tokens\", \"nll\", \"perplexity\"}.",
     .example = "toque perplexity -m model.gguf book.txt --context 512 --stride 256",
     .tables = tables,
     .size = sizeof(options),

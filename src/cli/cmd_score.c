@@ -13,13 +13,23 @@ typedef struct options {
 
 #define AT(field) offsetof(options, field)
 static const tq_option own[] = {
-    {.key = "tokens", .type = TQ_OPT_FLAG, .offset = AT(tokens), .fallback = "off",
+    {.key = "tokens",
+     .type = TQ_OPT_FLAG,
+     .offset = AT(tokens),
+     .fallback = "off",
      .help = "also print the log-probability of each target token"},
-    {.key = "train_on", .type = TQ_OPT_CHOICE, .offset = AT(train_on), .fallback = "assistant", .choices = "assistant|last|all",
+    {.key = "train_on",
+     .type = TQ_OPT_CHOICE,
+     .offset = AT(train_on),
+     .fallback = "assistant",
+     .choices = "assistant|last|all",
      .help = "which tokens are targets: assistant turns, the last of them, or all; text rows: all"},
     {0}};
-static const tq_cli_table tables[] = {
-    {own, 0}, {tq_cli_model_table, AT(model)}, {tq_cli_adapters_table, AT(adapters)}, {tq_cli_data_table, AT(data)}, {0}};
+static const tq_cli_table tables[] = {{own, 0},
+                                      {tq_cli_model_table, AT(model)},
+                                      {tq_cli_adapters_table, AT(adapters)},
+                                      {tq_cli_data_table, AT(data)},
+                                      {0}};
 #undef AT
 
 enum { BATCH = 64 }; /* examples scored before their rows are printed */
@@ -65,7 +75,10 @@ static toque_status score_batch(tq_cli *cli, const options *o, tq_scorer *scorer
     tq_score_item items[BATCH];
     for (size_t i = 0; i < n; i++) {
         const tq_example *e = &set->examples[first + i];
-        items[i] = (tq_score_item){.tokens = e->tokens, .target = e->target, .n = e->n, .hats = hats,
+        items[i] = (tq_score_item){.tokens = e->tokens,
+                                   .target = e->target,
+                                   .n = e->n,
+                                   .hats = hats,
                                    .logp = values ? values + i * (size_t)set->longest : NULL};
     }
     TQ_TRY(tq_score(scorer, items, n, err));
@@ -73,13 +86,14 @@ static toque_status score_batch(tq_cli *cli, const options *o, tq_scorer *scorer
     return TOQUE_OK;
 }
 
-static toque_status score_all(tq_cli *cli, const options *o, tq_cli_loaded *l, const tq_dataset *set, toque_error *err) {
+static toque_status score_all(tq_cli *cli, const options *o, tq_cli_loaded *l, const tq_dataset *set,
+                              toque_error *err) {
     tq_scorer *scorer = NULL;
     float *values = NULL;
     row_result r = {0};
     toque_status status;
     TQ_GO(tq_scorer_new(&scorer, l->model, l->max_rank, err));
-    if (o->tokens && !(values = TQ_NEW_ARRAY(&l->ctx->mem, float, (size_t)BATCH * (size_t)set->longest))) {
+    if (o->tokens && !(values = TQ_NEW_ARRAY(&l->ctx->mem, float, (size_t)BATCH *(size_t)set->longest))) {
         status = TQ_NOMEM(err);
         goto done;
     }
@@ -108,8 +122,10 @@ static toque_status run(tq_cli *cli, void *given, toque_error *err) {
     toque_status status;
     TQ_GO(tq_dataset_load(&set, l.model, &d, err));
     if (set.n_too_long) /* a line a row is promised */
-        status = TQ_FAIL(err, ELIMIT, "%zu of %zu rows are longer than this model's context of %d tokens (the longest has %d); "
-                         "shorten or remove them", set.n_too_long, set.n_rows, l.model->config.context, set.longest);
+        status = TQ_FAIL(err, ELIMIT,
+                         "%zu of %zu rows are longer than this model's context of %d tokens (the longest has %d); "
+                         "shorten or remove them",
+                         set.n_too_long, set.n_rows, l.model->config.context, set.longest);
     else
         status = score_all(cli, o, &l, &set, err);
 done:

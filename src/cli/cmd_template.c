@@ -13,14 +13,26 @@ typedef struct options {
 
 #define AT(field) offsetof(options, field)
 static const tq_option own[] = {
-    {.key = "template", .type = TQ_OPT_TEXT, .offset = AT(file), .value = "F",
+    {.key = "template",
+     .type = TQ_OPT_TEXT,
+     .offset = AT(file),
+     .value = "F",
      .help = "a file with a Jinja template, instead of the model's own"},
-    {.key = "messages", .type = TQ_OPT_TEXT, .offset = AT(messages), .value = "F",
+    {.key = "messages",
+     .type = TQ_OPT_TEXT,
+     .offset = AT(messages),
+     .value = "F",
      .help = "a JSON array of messages; - is standard input"},
     {.key = "tools", .type = TQ_OPT_TEXT, .offset = AT(tools), .value = "F", .help = "a JSON array of tools"},
-    {.key = "var", .type = TQ_OPT_LIST, .offset = AT(vars), .value = "NAME=JSON",
+    {.key = "var",
+     .type = TQ_OPT_LIST,
+     .offset = AT(vars),
+     .value = "NAME=JSON",
      .help = "a further variable, as enable_thinking=false; may be repeated"},
-    {.key = "generation_prompt", .type = TQ_OPT_FLAG, .offset = AT(generation_prompt), .fallback = "on",
+    {.key = "generation_prompt",
+     .type = TQ_OPT_FLAG,
+     .offset = AT(generation_prompt),
+     .fallback = "on",
      .help = "end with the beginning of the assistant's turn"},
     {0}};
 static const tq_cli_table tables[] = {{own, 0}, {tq_cli_model_table, AT(model)}, {0}};
@@ -30,13 +42,14 @@ enum { MAX_TEMPLATE = 16 << 20 };
 
 static toque_status set_var(tq_cli *cli, json_t *vars, const char *text, toque_error *err) {
     const char *equals = strchr(text, '=');
-    if (!equals || equals == text)
-        return tq_cli_usage(cli, err, "option --var expects NAME=JSON, not '%.200s'", text);
+    if (!equals || equals == text) return tq_cli_usage(cli, err, "option --var expects NAME=JSON, not '%.200s'", text);
     json_error_t where;
     json_t *value = json_loads(equals + 1, JSON_DECODE_ANY, &where);
     if (!value)
-        return tq_cli_usage(cli, err, "option --var: '%.100s' is no JSON (%s); a string needs quotes: "
-                            "--var 'name=\"text\"'", equals + 1, where.text);
+        return tq_cli_usage(cli, err,
+                            "option --var: '%.100s' is no JSON (%s); a string needs quotes: "
+                            "--var 'name=\"text\"'",
+                            equals + 1, where.text);
     char *name = tq_strndup(&cli->mem, text, (size_t)(equals - text));
     int failed = name ? json_object_set_new(vars, name, value) : -1;
     if (!name) json_decref(value);
@@ -44,14 +57,16 @@ static toque_status set_var(tq_cli *cli, json_t *vars, const char *text, toque_e
     return failed ? TQ_NOMEM(err) : TOQUE_OK;
 }
 
-static toque_status set_token(json_t *vars, const char *name, const tq_tokenizer *tok, tq_token token, toque_error *err) {
+static toque_status set_token(json_t *vars, const char *name, const tq_tokenizer *tok, tq_token token,
+                              toque_error *err) {
     if (token == TQ_NO_TOKEN) return TOQUE_OK;
     tq_string text = tq_tokenizer_text(tok, token);
     return json_object_set_new(vars, name, json_stringn(text.data, text.len)) ? TQ_NOMEM(err) : TOQUE_OK;
 }
 
 /* The template's text: from a file, or from the model with its bos_token and eos_token. */
-static toque_status get_source(tq_cli *cli, const options *o, json_t *vars, char **source, size_t *n, toque_error *err) {
+static toque_status get_source(tq_cli *cli, const options *o, json_t *vars, char **source, size_t *n,
+                               toque_error *err) {
     *source = NULL;
     if (o->file) return tq_read_file(source, n, &cli->mem, o->file, MAX_TEMPLATE, err);
     tq_gguf *gguf;
@@ -104,8 +119,8 @@ static toque_status run(tq_cli *cli, void *given, toque_error *err) {
     for (size_t i = 0; i < o->vars.len; i++) TQ_GO(set_var(cli, vars, o->vars.items[i], err));
     TQ_GO(tq_cli_messages(cli, o->messages, &messages, err));
     if (o->tools) TQ_GO(tq_cli_json_array(cli, o->tools, &tools, err));
-    tq_render_options r = {.messages = messages, .tools = tools, .vars = vars,
-                           .add_generation_prompt = o->generation_prompt};
+    tq_render_options r = {
+        .messages = messages, .tools = tools, .vars = vars, .add_generation_prompt = o->generation_prompt};
     status = render(cli, o, &r, source, n, err);
 done:
     tq_free(&cli->mem, source);

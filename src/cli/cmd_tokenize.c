@@ -10,14 +10,22 @@ typedef struct options {
 } options;
 
 #define AT(field) offsetof(options, field)
-static const tq_option own[] = {
-    {.key = "ids", .type = TQ_OPT_FLAG, .offset = AT(ids), .fallback = "off",
-     .help = "ids only, on one line, blanks between them"},
-    {.key = "add_special", .type = TQ_OPT_FLAG, .offset = AT(add_special), .fallback = "off",
-     .help = "put the begin and end tokens around the text where the model wants them"},
-    {.key = "parse_special", .type = TQ_OPT_FLAG, .offset = AT(parse_special), .fallback = "on",
-     .help = "recognize control tokens such as <|im_end|> in the text"},
-    {0}};
+static const tq_option own[] = {{.key = "ids",
+                                 .type = TQ_OPT_FLAG,
+                                 .offset = AT(ids),
+                                 .fallback = "off",
+                                 .help = "ids only, on one line, blanks between them"},
+                                {.key = "add_special",
+                                 .type = TQ_OPT_FLAG,
+                                 .offset = AT(add_special),
+                                 .fallback = "off",
+                                 .help = "put the begin and end tokens around the text where the model wants them"},
+                                {.key = "parse_special",
+                                 .type = TQ_OPT_FLAG,
+                                 .offset = AT(parse_special),
+                                 .fallback = "on",
+                                 .help = "recognize control tokens such as <|im_end|> in the text"},
+                                {0}};
 static const tq_cli_table tables[] = {{own, 0}, {tq_cli_model_table, AT(model)}, {0}};
 #undef AT
 
@@ -26,7 +34,10 @@ enum { MAX_TEXT = 1 << 30 };
 /* Length of the UTF-8 character at s, 0 if there is none: overlong forms, surrogates and cut ones are not. */
 static size_t utf8_length(const unsigned char *s, size_t n) {
     if (s[0] < 0x80) return 1;
-    size_t len = s[0] >= 0xF0 && s[0] <= 0xF4 ? 4 : s[0] >= 0xE0 && s[0] < 0xF0 ? 3 : s[0] >= 0xC2 && s[0] < 0xE0 ? 2 : 0;
+    size_t len = s[0] >= 0xF0 && s[0] <= 0xF4  ? 4
+                 : s[0] >= 0xE0 && s[0] < 0xF0 ? 3
+                 : s[0] >= 0xC2 && s[0] < 0xE0 ? 2
+                                               : 0;
     if (len == 0 || len > n) return 0;
     for (size_t i = 1; i < len; i++)
         if ((s[i] & 0xC0) != 0x80) return 0;
@@ -40,11 +51,16 @@ static void put_readable(tq_buf *out, const char *bytes, size_t n) {
     const unsigned char *s = (const unsigned char *)bytes;
     for (size_t i = 0, len; i < n; i += len) {
         len = utf8_length(s + i, n - i);
-        if (len == 1 && s[i] == '\n') tq_buf_puts(out, "\\n");
-        else if (len == 1 && s[i] == '\t') tq_buf_puts(out, "\\t");
-        else if (len == 1 && s[i] == '\\') tq_buf_puts(out, "\\\\");
-        else if (len == 0 || (len == 1 && (s[i] < 0x20 || s[i] == 0x7F))) tq_buf_printf(out, "\\x%02X", s[i]);
-        else tq_buf_put(out, s + i, len);
+        if (len == 1 && s[i] == '\n')
+            tq_buf_puts(out, "\\n");
+        else if (len == 1 && s[i] == '\t')
+            tq_buf_puts(out, "\\t");
+        else if (len == 1 && s[i] == '\\')
+            tq_buf_puts(out, "\\\\");
+        else if (len == 0 || (len == 1 && (s[i] < 0x20 || s[i] == 0x7F)))
+            tq_buf_printf(out, "\\x%02X", s[i]);
+        else
+            tq_buf_put(out, s + i, len);
         if (len == 0) len = 1;
     }
 }
@@ -107,9 +123,12 @@ static toque_status run(tq_cli *cli, void *given, toque_error *err) {
     TQ_GO(tq_cli_vocabulary(cli, &o->model, &gguf, &tok, err));
     TQ_GO(tq_read_file(&text, &n, &cli->mem, cli->set.n_positional ? cli->set.positional[0] : "-", MAX_TEXT, err));
     TQ_GO(tq_tokenize(tok, text, n, o->add_special, o->parse_special, &list, err));
-    if (cli->common.json) status = print_json(cli, tok, &list, &out, err);
-    else if (o->ids) status = print_ids(cli, &list, &out, err);
-    else status = print_pieces(cli, tok, &list, &out, err);
+    if (cli->common.json)
+        status = print_json(cli, tok, &list, &out, err);
+    else if (o->ids)
+        status = print_ids(cli, &list, &out, err);
+    else
+        status = print_pieces(cli, tok, &list, &out, err);
 done:
     tq_buf_clear(&out);
     tq_tokens_clear(&list);

@@ -1,5 +1,5 @@
-/* toque tune: the command around a training (src/train/tune.h): what it is going to do, the live line, the curve and the
- * closing figures. --dry-run stops before anything is written. */
+/* toque tune: the command around a training (src/train/tune.h): what it is going to do, the live line, the curve and
+ * the closing figures. --dry-run stops before anything is written. */
 #include <langinfo.h>
 #include <math.h>
 #include <signal.h>
@@ -40,11 +40,11 @@ typedef struct watcher {
     tq_cli *cli;
     tq_tune *tune;
     tq_progress progress;
-    double started, seconds;   /* seconds: spent in steps */
-    int64_t tokens;            /* of this process's steps */
-    uint64_t done;             /* tokens of the whole run */
+    double started, seconds; /* seconds: spent in steps */
+    int64_t tokens;          /* of this process's steps */
+    uint64_t done;           /* tokens of the whole run */
     tq_step_result last;
-    double eval_loss;          /* the last one, NAN: none */
+    double eval_loss; /* the last one, NAN: none */
 } watcher;
 
 static size_t resident_bytes(void) {
@@ -68,8 +68,8 @@ static void on_step(void *arg, const tq_step_result *r) {
     w->seconds += r->seconds;
     w->last = *r;
     char note[120];
-    int n = snprintf(note, sizeof note, "step %lld/%lld, loss %.4f", (long long)r->step, (long long)w->tune->recipe->steps,
-                     r->loss);
+    int n = snprintf(note, sizeof note, "step %lld/%lld, loss %.4f", (long long)r->step,
+                     (long long)w->tune->recipe->steps, r->loss);
     if (!isnan(w->eval_loss)) n += snprintf(note + n, sizeof note - (size_t)n, ", held out %.4f", w->eval_loss);
     snprintf(note + n, sizeof note - (size_t)n, ", %.0f MB", (double)resident_bytes() / 1e6);
     tq_progress_update(&w->progress, w->done, note);
@@ -107,15 +107,18 @@ static toque_status describe(tq_cli *cli, const tq_tune *t, toque_error *err) {
     tq_buf_init(&out, &cli->mem, 1 << 20);
     tq_tune_describe_data(t, &out);
     tq_buf_puts(&out, t->notes.data);
-    tq_buf_printf(&out, "training: %s of %zu values, objective %s, %s at lr %g, %lld steps (%.3g epochs) of %lld rows\n",
+    tq_buf_printf(&out,
+                  "training: %s of %zu values, objective %s, %s at lr %g, %lld steps (%.3g epochs) of %lld rows\n",
                   r->method, t->adapter->n, r->objective, r->optimizer, r->lr, (long long)r->steps,
                   (double)r->steps / (double)r->steps_per_epoch, (long long)(r->batch_size * r->grad_accum));
     tq_memory_plan_print(&t->plan, &out);
     toque_status status = tq_buf_status(&out, "the description", err);
     for (char *line = out.data, *end; status == TOQUE_OK && *line; line = end) {
         end = strchr(line, '\n');
-        if (end) *end++ = 0;
-        else end = line + strlen(line);
+        if (end)
+            *end++ = 0;
+        else
+            end = line + strlen(line);
         tq_cli_note(cli, "%s", line);
     }
     tq_buf_clear(&out);
@@ -134,12 +137,14 @@ static toque_status dry_run(tq_cli *cli, tq_tune *t, toque_error *err) {
     }
     double rate = (double)tokens / seconds, total = (double)tokens_until(t, t->recipe->steps) / rate;
     if (cli->common.json)
-        return tq_cli_json(cli, json_pack("{s:b, s:I, s:I, s:I, s:I, s:f, s:f, s:I, s:I, s:f}", "dry_run", 1, "rows",
-                                          (json_int_t)t->data.n, "held_out_rows", (json_int_t)t->held_out.n, "tokens",
-                                          (json_int_t)tokens_of(&t->data), "steps", (json_int_t)t->recipe->steps,
-                                          "tokens_per_second", rate, "seconds", total, "memory_planned",
-                                          (json_int_t)tq_memory_plan_total(&t->plan), "memory_peak",
-                                          (json_int_t)peak_bytes(), "loss", r.loss), err);
+        return tq_cli_json(cli,
+                           json_pack("{s:b, s:I, s:I, s:I, s:I, s:f, s:f, s:I, s:I, s:f}", "dry_run", 1, "rows",
+                                     (json_int_t)t->data.n, "held_out_rows", (json_int_t)t->held_out.n, "tokens",
+                                     (json_int_t)tokens_of(&t->data), "steps", (json_int_t)t->recipe->steps,
+                                     "tokens_per_second", rate, "seconds", total, "memory_planned",
+                                     (json_int_t)tq_memory_plan_total(&t->plan), "memory_peak",
+                                     (json_int_t)peak_bytes(), "loss", r.loss),
+                           err);
     printf("%d steps measured: %.0f tokens/s, peak memory %.0f MB\n", steps, rate, (double)peak_bytes() / 1e6);
     printf("%lld steps will take about %.0f:%02.0f:%02.0f, evaluations apart\n", (long long)t->recipe->steps,
            floor(total / 3600), floor(fmod(total / 60, 60)), floor(fmod(total, 60)));
@@ -164,12 +169,12 @@ static json_t *number(double x) {
 
 static toque_status report_json(tq_cli *cli, const watcher *w, const tq_metrics_series *s, toque_error *err) {
     const tq_tune *t = w->tune;
-    json_t *o = json_pack("{s:s, s:I, s:I, s:b, s:I, s:I, s:I, s:I, s:f, s:f, s:I}", "run", t->run.dir, "steps",
-                          (json_int_t)t->at.step, "kept_step", (json_int_t)tq_tune_kept_step(t), "stopped_early",
-                          t->at.stopped, "rows", (json_int_t)t->data.n, "held_out_rows", (json_int_t)t->held_out.n,
-                          "trained_values", (json_int_t)t->adapter->n, "tokens", (json_int_t)w->tokens, "seconds",
-                          tq_now() - w->started, "tokens_per_second",
-                          w->seconds > 0 ? (double)w->tokens / w->seconds : 0.0, "memory_peak", (json_int_t)peak_bytes());
+    json_t *o = json_pack(
+        "{s:s, s:I, s:I, s:b, s:I, s:I, s:I, s:I, s:f, s:f, s:I}", "run", t->run.dir, "steps", (json_int_t)t->at.step,
+        "kept_step", (json_int_t)tq_tune_kept_step(t), "stopped_early", t->at.stopped, "rows", (json_int_t)t->data.n,
+        "held_out_rows", (json_int_t)t->held_out.n, "trained_values", (json_int_t)t->adapter->n, "tokens",
+        (json_int_t)w->tokens, "seconds", tq_now() - w->started, "tokens_per_second",
+        w->seconds > 0 ? (double)w->tokens / w->seconds : 0.0, "memory_peak", (json_int_t)peak_bytes());
     bool ok = o && json_object_set_new(o, "first_loss", number(s->n_loss ? s->loss[0].value : NAN)) == 0 &&
               json_object_set_new(o, "loss", number(s->n_loss ? s->loss[s->n_loss - 1].value : NAN)) == 0 &&
               json_object_set_new(o, "eval_loss_before", number(t->at.base_eval)) == 0 &&
@@ -194,14 +199,15 @@ static toque_status report(tq_cli *cli, const watcher *w, toque_error *err) {
     if (series.n_loss)
         printf("loss %.4f -> %.4f in %lld steps%s", series.loss[0].value, series.loss[series.n_loss - 1].value,
                (long long)at->step, at->stopped ? " (stopped early: the held-out loss no longer fell)" : "");
-    if (w->seconds > 0) printf(", %.0f tokens/s, peak memory %.0f MB", (double)w->tokens / w->seconds, (double)peak_bytes() / 1e6);
+    if (w->seconds > 0)
+        printf(", %.0f tokens/s, peak memory %.0f MB", (double)w->tokens / w->seconds, (double)peak_bytes() / 1e6);
     printf("\n");
     if (!isnan(at->last_eval))
-        printf("held-out loss %.4f before, %.4f best (step %lld), %.4f last; the adapter holds step %lld\n", at->base_eval,
-               at->best_eval, (long long)at->best_step, at->last_eval, (long long)tq_tune_kept_step(t));
+        printf("held-out loss %.4f before, %.4f best (step %lld), %.4f last; the adapter holds step %lld\n",
+               at->base_eval, at->best_eval, (long long)at->best_step, at->last_eval, (long long)tq_tune_kept_step(t));
     if (!isnan(at->best_eval) && at->best_eval >= at->base_eval)
         tq_cli_warn(cli, "the held-out loss never fell below the base model's: this adapter did not help "
-                    "(more rows, a lower lr or fewer epochs may)");
+                         "(more rows, a lower lr or fewer epochs may)");
     printf("run: %s\n  toque chat -m %s -a %s\n  toque generate -m %s -a %s -p \"...\"\n", t->run.dir, t->recipe->model,
            t->run.dir, t->recipe->model, t->run.dir);
 done:
@@ -226,17 +232,22 @@ static toque_status train(tq_cli *cli, tq_tune *t, const tune_options *o, toque_
     TQ_GO(write_yaml(cli, t->ctx, &yaml, err));
     TQ_GO(tq_tune_start(t, o->output, mode, &yaml, err));
     if (o->resume)
-        tq_cli_note(cli, t->resumed ? "resuming %s after step %lld" : "%s has no checkpoint: it starts at the beginning (step %lld)",
+        tq_cli_note(cli,
+                    t->resumed ? "resuming %s after step %lld"
+                               : "%s has no checkpoint: it starts at the beginning (step %lld)",
                     o->output, (long long)t->resumed);
     w.done = tokens_until(t, t->resumed);
     w.eval_loss = t->at.last_eval;
-    tq_progress_start(&w.progress, tq_cli_progress(cli), "training", "tokens", tokens_until(t, t->recipe->steps), w.done);
+    tq_progress_start(&w.progress, tq_cli_progress(cli), "training", "tokens", tokens_until(t, t->recipe->steps),
+                      w.done);
     tq_tune_events events = {.arg = &w, .step = on_step, .evaluating = on_evaluating, .evaluated = on_evaluated};
     status = tq_tune_run(t, &events, err);
     tq_progress_end(&w.progress, NULL);
     if (status == TOQUE_ECANCELED)
-        status = TQ_FAIL(err, ECANCELED, "stopped after step %lld of %lld; all of it is saved: go on with toque tune -o %s "
-                         "--resume", (long long)t->at.step, (long long)t->recipe->steps, o->output);
+        status = TQ_FAIL(err, ECANCELED,
+                         "stopped after step %lld of %lld; all of it is saved: go on with toque tune -o %s "
+                         "--resume",
+                         (long long)t->at.step, (long long)t->recipe->steps, o->output);
     if (status != TOQUE_OK) goto done;
     TQ_GO(tq_tune_write_card(t, yaml.data, err));
     TQ_GO(report(cli, &w, err));
@@ -283,9 +294,10 @@ const tq_command tq_cmd_tune = {
     .group = TQ_GROUP_CUSTOMIZE,
     .summary = "Train an adapter on rows of data",
     .usage = "-m M -d DATA -o RUN [OPTIONS]",
-    .about = "Trains a small adapter (a hat) on a frozen model and leaves a run folder: the adapter in PEFT's format, the\n"
-             "recipe, metrics.jsonl, an exact checkpoint and a model card. Ctrl-C saves; --resume goes on to the byte.\n"
-             "Keys of TRL, axolotl and LLaMA-Factory are understood. See docs/training.md.",
+    .about =
+        "Trains a small adapter (a hat) on a frozen model and leaves a run folder: the adapter in PEFT's format, the\n"
+        "recipe, metrics.jsonl, an exact checkpoint and a model card. Ctrl-C saves; --resume goes on to the byte.\n"
+        "Keys of TRL, axolotl and LLaMA-Factory are understood. See docs/training.md.",
     .example = "toque tune -m model.gguf -d rows.jsonl -o run\n"
                "toque tune -m model.gguf -d rows.jsonl -o run --rank 8 --epochs 2 --lr 5e-4\n"
                "toque tune -m model.gguf -d rows.jsonl --dry-run\n"

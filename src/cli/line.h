@@ -1,5 +1,5 @@
-/* Lines from a person or a pipe: with editing and history (libedit, where the build has it) on a terminal, plain reading
- * elsewhere. */
+/* Lines from a person or a pipe: with editing and history (libedit, where the build has it) on a terminal, plain
+ * reading elsewhere. */
 #ifndef TQ_CLI_LINE_H
 #define TQ_CLI_LINE_H
 

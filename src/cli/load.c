@@ -12,8 +12,10 @@ toque_status tq_cli_model_path(tq_cli *cli, const tq_cli_model *options, char **
     TQ_TRY(tq_cli_need_model(cli, options, err));
     const char *name = options->model;
     if (strncmp(name, "http://", 7) == 0 || strncmp(name, "https://", 8) == 0)
-        return TQ_FAIL(err, EUNSUPPORTED, "-m %.200s names a server; this command needs a model file (toque models pull "
-                       "fetches one)", name);
+        return TQ_FAIL(err, EUNSUPPORTED,
+                       "-m %.200s names a server; this command needs a model file (toque models pull "
+                       "fetches one)",
+                       name);
     return tq_store_resolve(path, &cli->mem, name, err);
 }
 
@@ -58,7 +60,8 @@ toque_status tq_cli_wear(tq_cli_loaded *l, const char *text, bool alone, toque_e
     if (alone) l->hats.n = 0;
     for (int i = 0; i < l->hats.n; i++)
         if (l->items[i].adapter == a)
-            return TQ_FAIL(err, EINVAL, "adapter %.300s is given twice; give it once, with the scale that is meant", a->name);
+            return TQ_FAIL(err, EINVAL, "adapter %.300s is given twice; give it once, with the scale that is meant",
+                           a->name);
     l->items[l->hats.n++] = tq_adapter_hat(a, (float)scale);
     l->hats.items = l->items; /* as many worn as loaded at most, so there is room */
     return TOQUE_OK;
@@ -121,8 +124,8 @@ toque_status tq_cli_json_array(tq_cli *cli, const char *path, json_t **array, to
     json_t *value = json_loadb(text, n, JSON_DECODE_ANY, &where);
     tq_free(&cli->mem, text);
     if (!value)
-        return TQ_FAIL(err, EFORMAT, "%.200s, line %d, column %d: %s; expected a JSON array", path, where.line, where.column,
-                       where.text);
+        return TQ_FAIL(err, EFORMAT, "%.200s, line %d, column %d: %s; expected a JSON array", path, where.line,
+                       where.column, where.text);
     if (!json_is_array(value)) {
         json_decref(value);
         return TQ_FAIL(err, EFORMAT, "%.200s holds JSON, but not an array; put [ and ] around it", path);
@@ -138,8 +141,10 @@ toque_status tq_cli_messages(tq_cli *cli, const char *path, json_t **messages, t
     json_t *message;
     json_array_foreach(*messages, i, message) {
         if (json_is_string(json_object_get(message, "role"))) continue;
-        status = TQ_FAIL(err, EFORMAT, "%.200s: message %zu has no \"role\"; expected objects like "
-                         "{\"role\": \"user\", \"content\": \"…\"}", path, i + 1);
+        status = TQ_FAIL(err, EFORMAT,
+                         "%.200s: message %zu has no \"role\"; expected objects like "
+                         "{\"role\": \"user\", \"content\": \"…\"}",
+                         path, i + 1);
         break;
     }
     if (status == TOQUE_OK && json_array_size(*messages) == 0)

@@ -18,8 +18,8 @@ typedef struct tq_cli_loaded {
     tq_adapter **adapters; /* [n] */
     tq_hat *items;         /* [n] */
     int n, cap;
-    tq_hats hats;          /* over items */
-    int max_rank;          /* of the adapters */
+    tq_hats hats; /* over items */
+    int max_rank; /* of the adapters */
 } tq_cli_loaded;
 /* adapters may be NULL. On failure everything is closed again. */
 toque_status tq_cli_load(tq_cli_loaded *l, tq_cli *cli, const tq_cli_model *model, const tq_cli_adapters *adapters,

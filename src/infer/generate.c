@@ -30,7 +30,7 @@ typedef struct answer {
     tq_sampler *sampler;
     tq_detok detok;
     tq_stop stop;
-    tq_buf piece;          /* characters that became whole */
+    tq_buf piece; /* characters that became whole */
     bool canceled;
 } answer;
 
@@ -66,7 +66,8 @@ static bool show(answer *a, size_t from) {
 static toque_status take_text(answer *a, tq_token token, toque_error *err) {
     size_t from = a->g->text.len;
     tq_buf_reset(&a->piece);
-    if (!tq_detok_feed(&a->detok, token, &a->piece) || !tq_stop_feed(&a->stop, a->piece.data, a->piece.len, &a->g->text))
+    if (!tq_detok_feed(&a->detok, token, &a->piece) ||
+        !tq_stop_feed(&a->stop, a->piece.data, a->piece.len, &a->g->text))
         return TQ_NOMEM(err);
     if (!show(a, from)) a->canceled = true;
     return TOQUE_OK;
@@ -99,8 +100,10 @@ static toque_status draw_all(answer *a, int most, toque_error *err) {
         tq_token token = tq_sampler_draw(a->sampler, tq_session_logits(s), tq_session_tokens(s), (size_t)length,
                                          a->o->stream, (uint32_t)length, &logp);
         if (token == TQ_NO_TOKEN)
-            return TQ_FAIL(err, ENONFINITE, "no token can be drawn at position %d: every one is banned, or the logits are "
-                           "not finite (check the model file, adapters and --logit-bias)", length);
+            return TQ_FAIL(err, ENONFINITE,
+                           "no token can be drawn at position %d: every one is banned, or the logits are "
+                           "not finite (check the model file, adapters and --logit-bias)",
+                           length);
         g->tokens.ids[g->tokens.len++] = token;
         g->logprob += logp;
         if (tq_tokenizer_is_end(a->tok, token)) {
@@ -119,9 +122,10 @@ static toque_status find_room(const answer *a, int n, int *most, toque_error *er
     int context = tq_session_context(a->session), room = context - n + 1;
     *most = a->o->max_tokens;
     if (n <= context && *most > room)
-        return TQ_FAIL(err, ELIMIT, "a prompt of %d tokens and an answer of up to %d do not fit the context of %d; lower -n, "
-                       "shorten the prompt, or take a larger context (the model allows %d)", n, *most, context,
-                       tq_session_model(a->session)->config.context);
+        return TQ_FAIL(err, ELIMIT,
+                       "a prompt of %d tokens and an answer of up to %d do not fit the context of %d; lower -n, "
+                       "shorten the prompt, or take a larger context (the model allows %d)",
+                       n, *most, context, tq_session_model(a->session)->config.context);
     if (*most == 0) *most = room;
     return TOQUE_OK;
 }

@@ -6,9 +6,9 @@
 #include "infer/session.h"
 
 typedef enum tq_finish {
-    TQ_FINISH_STOP,     /* an end token or a stop string */
-    TQ_FINISH_LENGTH,   /* max_tokens, or the context is full */
-    TQ_FINISH_CANCELED  /* by the caller or the context */
+    TQ_FINISH_STOP,    /* an end token or a stop string */
+    TQ_FINISH_LENGTH,  /* max_tokens, or the context is full */
+    TQ_FINISH_CANCELED /* by the caller or the context */
 } tq_finish;
 /* "stop", "length" or "canceled". */
 const char *tq_finish_name(tq_finish finish);
@@ -39,8 +39,7 @@ void tq_generated_clear(tq_generated *g);
 
 /* Continues prompt [n]. On ECANCELED from the context the answer so far is in g and the status is OK with
  * TQ_FINISH_CANCELED. ENONFINITE when the logits hold no drawable token. */
-toque_status tq_generate(tq_session *s, const tq_token *prompt, int n, const tq_hats *hats,
-                         const tq_sampling *sampling, const tq_generate_options *o, tq_generated *g,
-                         toque_error *err) TQ_MUST;
+toque_status tq_generate(tq_session *s, const tq_token *prompt, int n, const tq_hats *hats, const tq_sampling *sampling,
+                         const tq_generate_options *o, tq_generated *g, toque_error *err) TQ_MUST;
 
 #endif

@@ -14,12 +14,12 @@
 struct tq_sampler {
     tq_mem *mem;
     const tq_kernels *k;
-    tq_sampling o;          /* o.bias is ours */
+    tq_sampling o; /* o.bias is ours */
     int32_t V;
-    tq_candidate *items;    /* [V] */
-    int32_t n;              /* candidates that are left */
-    float *row;             /* [V] working copy of the logits */
-    uint32_t *count;        /* [V] occurrences in the window; zero between draws */
+    tq_candidate *items; /* [V] */
+    int32_t n;           /* candidates that are left */
+    float *row;          /* [V] working copy of the logits */
+    uint32_t *count;     /* [V] occurrences in the window; zero between draws */
 };
 
 tq_sampling tq_sampling_default(void) {

@@ -22,16 +22,16 @@ typedef struct tq_logit_bias {
 } tq_logit_bias;
 
 typedef struct tq_sampling {
-    double temperature;        /* 0: greedy, ties to the lowest id */
-    int64_t top_k;             /* keep the k likeliest; 0: all */
-    double top_p;              /* the smallest set of likeliest tokens with at least this much probability; 1: all */
-    double min_p;              /* at least this share of the likeliest one's probability; 0: all */
-    double typical;            /* locally typical sampling (Meister et al. 2023); 1: off */
-    double repeat_penalty;     /* of tokens in the window: a positive logit is divided by it, a negative one multiplied
-                                  (Keskar et al. 2019); 1: off */
-    double frequency_penalty;  /* subtracted for every time that the token occurs in the window; 0: off */
-    double presence_penalty;   /* subtracted once if it occurs; 0: off */
-    int64_t penalty_window;    /* the last tokens, prompt included; -1: all */
+    double temperature;       /* 0: greedy, ties to the lowest id */
+    int64_t top_k;            /* keep the k likeliest; 0: all */
+    double top_p;             /* the smallest set of likeliest tokens with at least this much probability; 1: all */
+    double min_p;             /* at least this share of the likeliest one's probability; 0: all */
+    double typical;           /* locally typical sampling (Meister et al. 2023); 1: off */
+    double repeat_penalty;    /* of tokens in the window: a positive logit is divided by it, a negative one multiplied
+                                 (Keskar et al. 2019); 1: off */
+    double frequency_penalty; /* subtracted for every time that the token occurs in the window; 0: off */
+    double presence_penalty;  /* subtracted once if it occurs; 0: off */
+    int64_t penalty_window;   /* the last tokens, prompt included; -1: all */
     uint64_t seed;
     const tq_logit_bias *bias; /* copied */
     size_t n_bias;
@@ -55,14 +55,14 @@ tq_token tq_sampler_draw(tq_sampler *sampler, const float *logits, const tq_toke
 
 /* One token of the distribution that is drawn from; for tests and explanations. */
 typedef struct tq_candidate {
-    float logit;  /* after bias and penalties */
-    float key;    /* what the running step orders by */
-    float p;      /* probability; after tq_sampler_candidates: of being drawn */
+    float logit; /* after bias and penalties */
+    float key;   /* what the running step orders by */
+    float p;     /* probability; after tq_sampler_candidates: of being drawn */
     tq_token id;
 } tq_candidate;
 /* The tokens that a draw would choose from, with their probabilities: *n of them, valid until the next call. With
  * temperature 0 it is the one. NULL in the cases in which a draw gives TQ_NO_TOKEN. */
-const tq_candidate *tq_sampler_candidates(tq_sampler *sampler, const float *logits, const tq_token *past,
-                                          size_t n_past, int32_t *n);
+const tq_candidate *tq_sampler_candidates(tq_sampler *sampler, const float *logits, const tq_token *past, size_t n_past,
+                                          int32_t *n);
 
 #endif

@@ -48,7 +48,8 @@ static bool is_target(const tq_score_item *item, int i) {
 static toque_status check(const tq_scorer *s, tq_score_item *item, size_t index, toque_error *err) {
     const tq_config *c = &s->model->config;
     if (item->n > c->context)
-        return TQ_FAIL(err, ELIMIT, "sequence %zu has %d tokens; this model's context is %d", index + 1, item->n, c->context);
+        return TQ_FAIL(err, ELIMIT, "sequence %zu has %d tokens; this model's context is %d", index + 1, item->n,
+                       c->context);
     for (int i = 0; i < item->n; i++)
         if (item->tokens[i] < 0 || item->tokens[i] >= c->V)
             return TQ_FAIL(err, EINVAL, "sequence %zu: token %d is %d; this model's are 0 to %d", index + 1, i,
@@ -63,7 +64,10 @@ static toque_status check(const tq_scorer *s, tq_score_item *item, size_t index,
 static toque_status flush(tq_scorer *s, toque_error *err) {
     if (s->rows == 0) return TOQUE_OK;
     if (atomic_load(&s->model->ctx->canceled)) return TQ_FAIL(err, ECANCELED, "canceled while scoring");
-    tq_pass pass = {.kind = TQ_PASS_PREFILL, .tokens = s->tokens, .T = s->rows, .segments = s->segments,
+    tq_pass pass = {.kind = TQ_PASS_PREFILL,
+                    .tokens = s->tokens,
+                    .T = s->rows,
+                    .segments = s->segments,
                     .n_segments = s->n_segments};
     TQ_TRY(tq_machine_forward(s->machine, &pass, err));
     int n = 0;
@@ -81,7 +85,8 @@ static toque_status flush(tq_scorer *s, toque_error *err) {
         for (int i = first; i < first + s->segments[g].n; i++) {
             if (!is_target(item, i)) continue;
             if (!isfinite(*logp))
-                return TQ_FAIL(err, ENONFINITE, "the log-probability of a token is not finite (check the model file and adapters)");
+                return TQ_FAIL(err, ENONFINITE,
+                               "the log-probability of a token is not finite (check the model file and adapters)");
             if (item->logp) item->logp[i] = *logp;
             item->sum += (double)*logp++;
             item->n_targets++;
@@ -154,10 +159,11 @@ toque_status tq_perplexity_run(tq_scorer *s, const tq_token *tokens, size_t n, i
                                toque_error *err) {
     const tq_config *c = &s->model->config;
     if (context < 2 || context > c->context)
-        return TQ_FAIL(err, EINVAL, "a window of %d tokens was asked for; expected 2 to %d, this model's context", context,
-                       c->context);
+        return TQ_FAIL(err, EINVAL, "a window of %d tokens was asked for; expected 2 to %d, this model's context",
+                       context, c->context);
     if (stride < 1 || stride > context)
-        return TQ_FAIL(err, EINVAL, "a stride of %d was asked for; expected 1 to %d, the window, so that no token is left out",
+        return TQ_FAIL(err, EINVAL,
+                       "a stride of %d was asked for; expected 1 to %d, the window, so that no token is left out",
                        stride, context);
     if (n < 2) return TQ_FAIL(err, EINVAL, "the text has %zu token%s; at least 2 are needed", n, n == 1 ? "" : "s");
     /* Short windows share passes: as many at a time as fill one. */
@@ -172,8 +178,8 @@ toque_status tq_perplexity_run(tq_scorer *s, const tq_token *tokens, size_t n, i
     while (status == TOQUE_OK && scored_to < n) {
         int filled = 0;
         for (; filled < together && scored_to < n; filled++, begin += (size_t)stride)
-            scored_to = fill_window(&items[filled], targets + (size_t)filled * (size_t)context, tokens, n, begin, context,
-                                    scored_to, hats);
+            scored_to = fill_window(&items[filled], targets + (size_t)filled * (size_t)context, tokens, n, begin,
+                                    context, scored_to, hats);
         status = tq_score(s, items, (size_t)filled, err);
         for (int i = 0; i < filled; i++) sum += items[i].sum, count += (size_t)items[i].n_targets;
         if (progress) progress(arg, scored_to);

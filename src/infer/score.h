@@ -12,14 +12,14 @@
 #include "model/model.h"
 
 typedef struct tq_score_item {
-    const tq_token *tokens;  /* [n] */
-    const uint8_t *target;   /* [n] score tokens[i] after tokens[0..i-1]; NULL: all but the first. target[0] is ignored:
-                                nothing stands before it */
+    const tq_token *tokens; /* [n] */
+    const uint8_t *target;  /* [n] score tokens[i] after tokens[0..i-1]; NULL: all but the first. target[0] is ignored:
+                               nothing stands before it */
     int n;
-    const tq_hats *hats;     /* NULL: the base */
-    float *logp;             /* [n] by the caller, or NULL: ln p of the targets, 0 elsewhere */
-    double sum;              /* set: over the targets */
-    int n_targets;           /* set */
+    const tq_hats *hats; /* NULL: the base */
+    float *logp;         /* [n] by the caller, or NULL: ln p of the targets, 0 elsewhere */
+    double sum;          /* set: over the targets */
+    int n_targets;       /* set */
 } tq_score_item;
 
 typedef struct tq_scorer tq_scorer;
@@ -30,12 +30,12 @@ void tq_scorer_free(tq_scorer *scorer);
  * named); ENONFINITE; ECANCELED between passes. */
 toque_status tq_score(tq_scorer *scorer, tq_score_item *items, size_t n, toque_error *err) TQ_MUST;
 
-/* Perplexity of one long sequence: windows of `context` tokens every `stride`, each run alone. A token is scored once, in
- * the first window that holds it other than as its first token. */
+/* Perplexity of one long sequence: windows of `context` tokens every `stride`, each run alone. A token is scored once,
+ * in the first window that holds it other than as its first token. */
 typedef struct tq_perplexity {
-    size_t tokens;  /* scored */
-    double nll;     /* mean over them */
-    double value;   /* e^nll */
+    size_t tokens; /* scored */
+    double nll;    /* mean over them */
+    double value;  /* e^nll */
 } tq_perplexity;
 typedef void tq_score_progress(void *arg, size_t done); /* tokens so far */
 /* EINVAL when stride is not 1 .. context, context is not 2 .. the model's, or no token can be scored. */

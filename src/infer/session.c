@@ -7,12 +7,12 @@ struct tq_session {
     tq_model *model;
     tq_machine *machine;
     tq_kv *kv;
-    tq_token *tokens;  /* [context]; the first kv->length have entries in the cache */
-    uint8_t *decoded;  /* [context] 1: decode made this entry */
-    tq_hat *worn;      /* a copy of the hats that made the entries */
+    tq_token *tokens; /* [context]; the first kv->length have entries in the cache */
+    uint8_t *decoded; /* [context] 1: decode made this entry */
+    tq_hat *worn;     /* a copy of the hats that made the entries */
     int n_worn, cap_worn;
-    tq_hats hats;      /* over worn: segments compare by address */
-    float *logits;     /* [V] */
+    tq_hats hats;  /* over worn: segments compare by address */
+    float *logits; /* [V] */
     int max_rows, reused;
 };
 
@@ -132,8 +132,10 @@ toque_status tq_session_sync(tq_session *s, const tq_token *tokens, int n, const
                              toque_error *err) {
     if (n < 1) return TQ_FAIL(err, EINVAL, "the prompt has no tokens; give it some text");
     if (n > s->kv->capacity)
-        return TQ_FAIL(err, ELIMIT, "the prompt has %d tokens and the context holds %d; shorten it or take a "
-                       "larger context (the model allows %d)", n, s->kv->capacity, s->model->config.context);
+        return TQ_FAIL(err, ELIMIT,
+                       "the prompt has %d tokens and the context holds %d; shorten it or take a "
+                       "larger context (the model allows %d)",
+                       n, s->kv->capacity, s->model->config.context);
     for (int i = 0; i < n; i++)
         if (tokens[i] < 0 || tokens[i] >= s->model->config.V)
             return TQ_FAIL(err, EINVAL, "token %d of the prompt is %d; this model's tokens are 0 to %d", i, tokens[i],
@@ -151,8 +153,10 @@ toque_status tq_session_sync(tq_session *s, const tq_token *tokens, int n, const
 
 toque_status tq_session_decode(tq_session *s, tq_token token, toque_error *err) {
     if (s->kv->length == s->kv->capacity)
-        return TQ_FAIL(err, ELIMIT, "the context of %d tokens is full; take a larger one (the model allows %d) or start "
-                       "anew", s->kv->capacity, s->model->config.context);
+        return TQ_FAIL(err, ELIMIT,
+                       "the context of %d tokens is full; take a larger one (the model allows %d) or start "
+                       "anew",
+                       s->kv->capacity, s->model->config.context);
     if (token < 0 || token >= s->model->config.V)
         return TQ_FAIL(err, EINVAL, "token %d is not one of this model's (0 to %d)", token, s->model->config.V - 1);
     s->tokens[s->kv->length] = token;

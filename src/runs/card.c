@@ -20,21 +20,25 @@ static void results(const tq_card *c, tq_buf *out) {
 bool tq_card_write(const tq_card *c, tq_buf *out) {
     tq_buf_puts(out, "---\nlibrary_name: peft\ntags:\n- toque\n- lora\n---\n");
     tq_buf_printf(out, "# An adapter for %s\n\n", c->model);
-    tq_buf_printf(out, "Trained with toque: method `%s`, objective `%s`, %zu trained values.\n\n", c->method, c->objective,
-                  c->trained_values);
-    tq_buf_printf(out, "## Base\n\n- file: `%s` (%s)\n- fingerprint: `%s`\n\n", c->model, c->architecture, c->model_hash);
+    tq_buf_printf(out, "Trained with toque: method `%s`, objective `%s`, %zu trained values.\n\n", c->method,
+                  c->objective, c->trained_values);
+    tq_buf_printf(out, "## Base\n\n- file: `%s` (%s)\n- fingerprint: `%s`\n\n", c->model, c->architecture,
+                  c->model_hash);
     tq_buf_puts(out, "## Data\n\n");
     for (size_t i = 0; i < c->n_data; i++) tq_buf_printf(out, "- `%s`\n", c->data[i]);
     tq_buf_printf(out, "- SHA-256: `%s`\n", c->data_hash);
     if (c->eval_hash) tq_buf_printf(out, "- SHA-256 of the held-out file: `%s`\n", c->eval_hash);
-    tq_buf_printf(out, "- %zu rows trained on (%zu tokens, %zu of them targets), %zu held out, %zu dropped as too long\n\n",
+    tq_buf_printf(out,
+                  "- %zu rows trained on (%zu tokens, %zu of them targets), %zu held out, %zu dropped as too long\n\n",
                   c->rows, c->tokens, c->targets, c->held_out_rows, c->dropped_rows);
     results(c, out);
-    tq_buf_printf(out, "\n## Use\n\n```\ntoque chat -m %s -a %s\ntoque generate -m %s -a %s -p \"...\"\n```\n", c->model, c->dir,
-                  c->model, c->dir);
+    tq_buf_printf(out, "\n## Use\n\n```\ntoque chat -m %s -a %s\ntoque generate -m %s -a %s -p \"...\"\n```\n",
+                  c->model, c->dir, c->model, c->dir);
     tq_buf_puts(out, "The folder is a PEFT adapter as well:\n```python\nfrom peft import PeftModel\n"
                      "model = PeftModel.from_pretrained(base_model, \"");
-    tq_buf_printf(out, "%s\")\n```\n\n## Recipe\n\n`toque tune --config recipe.yaml -o OTHER` repeats the run.\n"
-                  "```yaml\n%s```\n", c->dir, c->recipe);
+    tq_buf_printf(out,
+                  "%s\")\n```\n\n## Recipe\n\n`toque tune --config recipe.yaml -o OTHER` repeats the run.\n"
+                  "```yaml\n%s```\n",
+                  c->dir, c->recipe);
     return !out->failed;
 }

@@ -5,19 +5,19 @@
 #include "base/buf.h"
 
 typedef struct tq_card {
-    const char *dir;             /* the run folder, as given */
+    const char *dir; /* the run folder, as given */
     const char *model, *model_hash, *architecture;
-    const char *const *data;     /* paths */
+    const char *const *data; /* paths */
     size_t n_data;
     const char *data_hash, *eval_hash; /* eval_hash: NULL without a file of held-out rows */
     size_t rows, held_out_rows, dropped_rows, tokens, targets;
     const char *method, *objective;
     size_t trained_values;
-    int64_t steps, kept_step;    /* kept_step: whose values the adapter holds */
+    int64_t steps, kept_step; /* kept_step: whose values the adapter holds */
     double epochs;
-    double first_loss, last_loss; /* of the training steps */
+    double first_loss, last_loss;           /* of the training steps */
     double base_eval, best_eval, last_eval; /* NAN: no evaluation */
-    const char *recipe;          /* YAML */
+    const char *recipe;                     /* YAML */
 } tq_card;
 
 bool tq_card_write(const tq_card *card, tq_buf *out);

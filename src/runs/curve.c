@@ -6,10 +6,10 @@
 #include <string.h>
 
 typedef struct plot {
-    int w, h;           /* dots */
-    int sx, sy;         /* dots in a character */
-    uint8_t *dots;      /* [h, w] */
-    double low, high;   /* of the losses shown */
+    int w, h;            /* dots */
+    int sx, sy;          /* dots in a character */
+    uint8_t *dots;       /* [h, w] */
+    double low, high;    /* of the losses shown */
     int64_t first, last; /* steps */
 } plot;
 

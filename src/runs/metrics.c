@@ -41,7 +41,8 @@ static size_t kept_bytes(const char *text, size_t n, int64_t step_now, int64_t e
     return at;
 }
 
-static toque_status cut(tq_mem *mem, const char *path, int64_t step, int64_t evaluated, int64_t *last, toque_error *err) {
+static toque_status cut(tq_mem *mem, const char *path, int64_t step, int64_t evaluated, int64_t *last,
+                        toque_error *err) {
     char *text = NULL;
     size_t n = 0;
     *last = 0;
@@ -58,8 +59,8 @@ static toque_status cut(tq_mem *mem, const char *path, int64_t step, int64_t eva
     return status;
 }
 
-toque_status tq_metrics_open(tq_metrics *m, tq_mem *mem, const char *path, int64_t step, int64_t evaluated, int64_t *last,
-                             toque_error *err) {
+toque_status tq_metrics_open(tq_metrics *m, tq_mem *mem, const char *path, int64_t step, int64_t evaluated,
+                             int64_t *last, toque_error *err) {
     int64_t unused;
     *m = (tq_metrics){.mem = mem, .fd = -1};
     if (!last) last = &unused;
@@ -105,9 +106,10 @@ toque_status tq_metrics_put_step(tq_metrics *m, const tq_metrics_step *s, toque_
     tq_buf_init(&line, m->mem, LINE_MAX_BYTES);
     tq_buf_printf(&line, "{\"step\": %lld, \"epoch\": %.9g, \"loss\": %.9g, ", (long long)s->step, s->epoch, s->loss);
     if (s->objective) tq_buf_printf(&line, "\"%s_loss\": %.9g, ", s->objective, s->objective_loss);
-    tq_buf_printf(&line, "\"lr\": %.9g, \"grad_norm\": %.9g, \"tokens\": %lld, \"target_tokens\": %lld, "
-                  "\"tokens_per_second\": %.6g}\n", s->lr, s->grad_norm, (long long)s->tokens,
-                  (long long)s->target_tokens, s->tokens_per_second);
+    tq_buf_printf(&line,
+                  "\"lr\": %.9g, \"grad_norm\": %.9g, \"tokens\": %lld, \"target_tokens\": %lld, "
+                  "\"tokens_per_second\": %.6g}\n",
+                  s->lr, s->grad_norm, (long long)s->tokens, (long long)s->target_tokens, s->tokens_per_second);
     toque_status status = append(m, &line, err);
     tq_buf_clear(&line);
     return status;
@@ -151,7 +153,8 @@ toque_status tq_metrics_read(tq_metrics_series *s, tq_mem *mem, const char *path
         json_t *loss = json_object_get(object, "loss"), *eval = json_object_get(object, "eval_loss");
         bool ok = true;
         if (!object)
-            status = TQ_FAIL(err, EFORMAT, "%s, line %zu: not a JSON object with a whole number \"step\"", path, number);
+            status =
+                TQ_FAIL(err, EFORMAT, "%s, line %zu: not a JSON object with a whole number \"step\"", path, number);
         else if (json_is_number(loss))
             ok = put_point(mem, &s->loss, &s->n_loss, &s->cap_loss, step, json_number_value(loss));
         else if (json_is_number(eval))

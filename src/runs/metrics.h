@@ -12,9 +12,9 @@ typedef struct tq_metrics {
 } tq_metrics;
 
 typedef struct tq_metrics_step {
-    int64_t step;     /* from 1 */
-    double epoch;     /* passes over the data after this step */
-    double loss;      /* mean -log p of a target token before the update */
+    int64_t step;          /* from 1 */
+    double epoch;          /* passes over the data after this step */
+    double loss;           /* mean -log p of a target token before the update */
     const char *objective; /* its name when its loss differs from `loss`, or NULL */
     double objective_loss; /* written as `<objective>_loss` */
     double lr, grad_norm;
@@ -22,11 +22,11 @@ typedef struct tq_metrics_step {
     double tokens_per_second;
 } tq_metrics_step;
 
-/* Opens for appending. First everything is removed from the first line on that a run which stands after `step` steps, its
- * last evaluation made after `evaluated`, has not written yet, or that was cut short (step -1: the file starts anew).
- * *last (may be NULL) is the last step that has a line with `loss` (0: none). */
-toque_status tq_metrics_open(tq_metrics *m, tq_mem *mem, const char *path, int64_t step, int64_t evaluated, int64_t *last,
-                             toque_error *err) TQ_MUST;
+/* Opens for appending. First everything is removed from the first line on that a run which stands after `step` steps,
+ * its last evaluation made after `evaluated`, has not written yet, or that was cut short (step -1: the file starts
+ * anew). *last (may be NULL) is the last step that has a line with `loss` (0: none). */
+toque_status tq_metrics_open(tq_metrics *m, tq_mem *mem, const char *path, int64_t step, int64_t evaluated,
+                             int64_t *last, toque_error *err) TQ_MUST;
 void tq_metrics_close(tq_metrics *m); /* accepts a zeroed struct */
 toque_status tq_metrics_put_step(tq_metrics *m, const tq_metrics_step *s, toque_error *err) TQ_MUST;
 toque_status tq_metrics_put_eval(tq_metrics *m, int64_t step, double epoch, double eval_loss, int64_t target_tokens,

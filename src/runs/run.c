@@ -11,7 +11,7 @@
 /* The recipe is written first and marks a folder as a run. Removal goes backwards, so that a folder stays a run until
  * nothing else of it is left. */
 static const char *const owned[] = {TQ_RUN_RECIPE,        TQ_RUN_METRICS,    TQ_RUN_CARD, TQ_RUN_ADAPTER_CONFIG,
-                                    TQ_RUN_ADAPTER_MODEL,  TQ_RUN_CHECKPOINT, TQ_RUN_STATE};
+                                    TQ_RUN_ADAPTER_MODEL, TQ_RUN_CHECKPOINT, TQ_RUN_STATE};
 enum { N_OWNED = sizeof owned / sizeof owned[0] };
 
 static toque_status is_run(tq_mem *mem, const char *dir, bool *result, toque_error *err) {
@@ -32,8 +32,10 @@ toque_status tq_run_check(tq_mem *mem, const char *dir, tq_run_mode mode, toque_
         return TQ_FAIL(err, ENOTFOUND, "%s holds no run to resume (no %s): leave --resume out to start one", dir,
                        TQ_RUN_RECIPE);
     if (mode == TQ_RUN_NEW && full && run)
-        return TQ_FAIL(err, EINVAL, "%s already holds a run: go on with it by --resume, replace it by --overwrite, or "
-                       "give another -o RUN", dir);
+        return TQ_FAIL(err, EINVAL,
+                       "%s already holds a run: go on with it by --resume, replace it by --overwrite, or "
+                       "give another -o RUN",
+                       dir);
     if (mode != TQ_RUN_RESUME && full && !run)
         return TQ_FAIL(err, EINVAL, "%s is not empty and is no run folder (no %s): give another -o RUN", dir,
                        TQ_RUN_RECIPE);

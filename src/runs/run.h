@@ -9,7 +9,7 @@
 #define TQ_RUN_RECIPE "recipe.yaml"
 #define TQ_RUN_METRICS "metrics.jsonl"
 #define TQ_RUN_CARD "README.md"
-#define TQ_RUN_CHECKPOINT "checkpoint"       /* a folder */
+#define TQ_RUN_CHECKPOINT "checkpoint" /* a folder */
 #define TQ_RUN_STATE "checkpoint/state.safetensors"
 #define TQ_RUN_ADAPTER_CONFIG "adapter_config.json"
 #define TQ_RUN_ADAPTER_MODEL "adapter_model.safetensors"

@@ -53,15 +53,15 @@ struct tq_tokenizer {
     const tok_ops *ops;
     enum tq_tok_storage storage;
     int32_t n;
-    tok_word *words;  /* [n] */
-    uint8_t *kinds;   /* [n] tq_token_kind */
-    bool *ends;       /* [n] ends an answer */
-    float *scores;    /* [n], NULL when the file has none */
-    char *decoded;    /* the raw bytes of TQ_TOK_BYTES vocabularies */
-    tok_slot *slots;  /* open addressing over raw, linear probes; plain tokens stand before special ones */
+    tok_word *words; /* [n] */
+    uint8_t *kinds;  /* [n] tq_token_kind */
+    bool *ends;      /* [n] ends an answer */
+    float *scores;   /* [n], NULL when the file has none */
+    char *decoded;   /* the raw bytes of TQ_TOK_BYTES vocabularies */
+    tok_slot *slots; /* open addressing over raw, linear probes; plain tokens stand before special ones */
     size_t mask;
-    uint64_t seed;    /* unknown to whoever wrote the vocabulary, so that it cannot be built to collide */
-    size_t max_len;   /* longest raw of a plain token */
+    uint64_t seed;  /* unknown to whoever wrote the vocabulary, so that it cannot be built to collide */
+    size_t max_len; /* longest raw of a plain token */
     tq_token bos, eos, unk, sep;
     tq_token byte_ids[256];
     bool add_bos, add_eos, add_space_prefix, merge_spaces;
@@ -125,16 +125,16 @@ typedef struct tok_heap_item {
 struct tok_call {
     const tq_tokenizer *tok;
     tq_tokens *list;
-    const char *text;   /* the whole input */
+    const char *text; /* the whole input */
     tq_pretok_scratch *split;
     tok_sym *syms;
     size_t syms_cap;
     tok_heap_item *heap;
     size_t heap_cap;
-    char *norm;         /* a stretch after normalization */
-    uint32_t *norm_at;  /* [norm_len + 1] its bytes' places in text */
+    char *norm;        /* a stretch after normalization */
+    uint32_t *norm_at; /* [norm_len + 1] its bytes' places in text */
     size_t norm_cap, norm_len;
-    void *lattice;      /* unigram */
+    void *lattice; /* unigram */
     size_t lattice_cap;
 };
 

@@ -59,8 +59,8 @@ typedef struct merge_batch {
     merge_text texts[BATCH];
     char raw[BATCH * 64 + MAX_MERGE_BYTES]; /* a batch ends early when its merges are long */
     size_t n, used;
-    uint32_t first;  /* rank of texts[0] */
-    tq_token guess;  /* the next merge's token if, as usual, tokens stand in the order of their merges */
+    uint32_t first; /* rank of texts[0] */
+    tq_token guess; /* the next merge's token if, as usual, tokens stand in the order of their merges */
 } merge_batch;
 
 static bool side_raw(const tq_tokenizer *tok, const char *s, size_t n, char *out, size_t *len) {
@@ -136,8 +136,10 @@ static toque_status load_merges(tq_tokenizer *tok, const tq_gguf *gguf, toque_er
     const tq_gguf_value *merges;
     TQ_TRY(tok_array(gguf, "tokenizer.ggml.merges", true, UINT64_MAX, &merges, err));
     if (!merges || merges->count > INT32_MAX / 2)
-        return TQ_FAIL(err, EFORMAT, "%s: a BPE tokenizer needs its merges (tokenizer.ggml.merges); convert the model "
-                       "again", tq_gguf_path(gguf));
+        return TQ_FAIL(err, EFORMAT,
+                       "%s: a BPE tokenizer needs its merges (tokenizer.ggml.merges); convert the model "
+                       "again",
+                       tq_gguf_path(gguf));
     size_t size = 16;
     while (size < merges->count * 2) size *= 2;
     struct tok_bpe *bpe = tok->bpe;
@@ -232,8 +234,7 @@ static toque_status encode_word(void *arg, const char *word, size_t n, toque_err
     tq_token whole = n <= tok->max_len ? tok_lookup(tok, word, n, TQ_KINDS_PLAIN) : TQ_NO_TOKEN;
     tok_sym one = {.start = 0, .len = (uint32_t)n, .id = whole};
     if (whole != TQ_NO_TOKEN) {
-        bool stands = bpe->whole_words ||
-                      atomic_load_explicit(&bpe->memory[whole], memory_order_relaxed) == MERGES ||
+        bool stands = bpe->whole_words || atomic_load_explicit(&bpe->memory[whole], memory_order_relaxed) == MERGES ||
                       (tok->storage == TQ_TOK_ESCAPED && word[0] == '\n'); /* a run of newlines is never merged */
         if (stands) return emit_symbol(p, word, &one) ? TOQUE_OK : TQ_NOMEM(err);
     }

@@ -127,8 +127,8 @@ static tq_token special_here(const tq_tokenizer *tok, const char *text, size_t n
         if (len > n - at) break;
         while (hashed < len) h = tok_hash_byte(h, text[at + hashed++]);
         bool hidden = w->special && at + len <= w->until;
-        tq_token id = tok_lookup_hashed(tok, text + at, len, h,
-                                        TQ_KIND(TQ_TOKEN_USER_DEFINED) | (hidden ? TQ_KINDS_HIDDEN : 0u));
+        tq_token id =
+            tok_lookup_hashed(tok, text + at, len, h, TQ_KIND(TQ_TOKEN_USER_DEFINED) | (hidden ? TQ_KINDS_HIDDEN : 0u));
         if (id != TQ_NO_TOKEN) best = id;
     }
     return best;

@@ -26,8 +26,10 @@ static void pair_by_text(const tok_call *call, const char *text, tok_sym *left, 
 
 static toque_status spm_init(tq_tokenizer *tok, const tq_gguf *gguf, toque_error *err) {
     if (!tok->scores)
-        return TQ_FAIL(err, EFORMAT, "%s: a SentencePiece tokenizer needs its scores (tokenizer.ggml.scores); convert "
-                       "the model again", tq_gguf_path(gguf));
+        return TQ_FAIL(err, EFORMAT,
+                       "%s: a SentencePiece tokenizer needs its scores (tokenizer.ggml.scores); convert "
+                       "the model again",
+                       tq_gguf_path(gguf));
     return TOQUE_OK;
 }
 

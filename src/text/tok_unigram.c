@@ -66,8 +66,10 @@ static toque_status load_charsmap(struct tok_unigram *u, const tq_gguf *gguf, to
     if (bytes && map->count > 4) memcpy(&trie_bytes, map->data, 4);
     if (!bytes || trie_bytes == 0 || trie_bytes % 4 != 0 || trie_bytes >= map->count - 4 ||
         map->data[map->count - 1] != 0)
-        return TQ_FAIL(err, EFORMAT, "%s: tokenizer.ggml.precompiled_charsmap is damaged (%llu elements, a trie of %u "
-                       "bytes)", tq_gguf_path(gguf), (unsigned long long)map->count, trie_bytes);
+        return TQ_FAIL(err, EFORMAT,
+                       "%s: tokenizer.ggml.precompiled_charsmap is damaged (%llu elements, a trie of %u "
+                       "bytes)",
+                       tq_gguf_path(gguf), (unsigned long long)map->count, trie_bytes);
     u->trie = map->data + 4;
     u->n_units = trie_bytes / 4;
     u->strings = (const char *)map->data + 4 + trie_bytes;
@@ -79,8 +81,10 @@ static toque_status unigram_init(tq_tokenizer *tok, const tq_gguf *gguf, toque_e
     struct tok_unigram *u = tok->unigram = TQ_NEW(tok->mem, struct tok_unigram);
     if (!u) return TQ_NOMEM(err);
     if (!tok->scores || tok->unk == TQ_NO_TOKEN)
-        return TQ_FAIL(err, EFORMAT, "%s: a unigram tokenizer needs its scores (tokenizer.ggml.scores) and its unknown "
-                       "token", tq_gguf_path(gguf));
+        return TQ_FAIL(err, EFORMAT,
+                       "%s: a unigram tokenizer needs its scores (tokenizer.ggml.scores) and its unknown "
+                       "token",
+                       tq_gguf_path(gguf));
     double lowest = 0;
     for (tq_token id = 0; id < tok->n; id++)
         if (tok->kinds[id] == TQ_TOKEN_NORMAL && (double)tok->scores[id] < lowest) lowest = (double)tok->scores[id];
@@ -119,8 +123,8 @@ static bool add_normalized(tok_call *call, space_state *st, const char *s, size_
             if (!tok->merge_spaces && !norm_add(call, TQ_SPACE, TQ_SPACE_LEN, from, end)) return false;
             continue;
         }
-        bool space = !st->in_word && (tok->merge_spaces ? st->begun || tok->add_space_prefix
-                                                        : !st->begun && tok->add_space_prefix);
+        bool space = !st->in_word &&
+                     (tok->merge_spaces ? st->begun || tok->add_space_prefix : !st->begun && tok->add_space_prefix);
         size_t since = tok->merge_spaces ? st->since : from;
         if (space && !norm_add(call, TQ_SPACE, TQ_SPACE_LEN, since, from)) return false;
         st->in_word = st->begun = true;

@@ -237,10 +237,28 @@ done:
 
 /* What ends an answer whatever the file says about it. */
 static const char *const end_texts[] = {
-    "<|im_end|>",      "<|eot_id|>",         "<|end|>",  "<end_of_turn>", "<|endoftext|>", "<|end_of_text|>",
-    "</s>",            "<|eom_id|>",         "<|return|>", "<|call|>",    "<|flush|>",     "<|calls|>",
-    "<EOT>",           "_<EOT>",             "[EOT]",    "[EOS]",         "<eos>",         "<turn|>",
-    "<|tool_response>", "<end_of_utterance>", "<\xEF\xBD\x9C" "end" TQ_SPACE "of" TQ_SPACE "sentence\xEF\xBD\x9C>",
+    "<|im_end|>",
+    "<|eot_id|>",
+    "<|end|>",
+    "<end_of_turn>",
+    "<|endoftext|>",
+    "<|end_of_text|>",
+    "</s>",
+    "<|eom_id|>",
+    "<|return|>",
+    "<|call|>",
+    "<|flush|>",
+    "<|calls|>",
+    "<EOT>",
+    "_<EOT>",
+    "[EOT]",
+    "[EOS]",
+    "<eos>",
+    "<turn|>",
+    "<|tool_response>",
+    "<end_of_utterance>",
+    "<\xEF\xBD\x9C"
+    "end" TQ_SPACE "of" TQ_SPACE "sentence\xEF\xBD\x9C>",
     "[e~[",
 };
 
@@ -296,9 +314,10 @@ toque_status tok_vocab_load(tq_tokenizer *tok, const tq_gguf *gguf, toque_error 
     const tq_gguf_value *tokens;
     TQ_TRY(tok_array(gguf, "tokenizer.ggml.tokens", true, UINT64_MAX, &tokens, err));
     if (!tokens || tokens->count == 0 || tokens->count > INT32_MAX / 4)
-        return TQ_FAIL(err, EFORMAT, "%s: tokenizer.ggml.tokens has %llu tokens, expected 1 to %d; the file has no "
-                       "usable vocabulary", tq_gguf_path(gguf), tokens ? (unsigned long long)tokens->count : 0ULL,
-                       INT32_MAX / 4);
+        return TQ_FAIL(err, EFORMAT,
+                       "%s: tokenizer.ggml.tokens has %llu tokens, expected 1 to %d; the file has no "
+                       "usable vocabulary",
+                       tq_gguf_path(gguf), tokens ? (unsigned long long)tokens->count : 0ULL, INT32_MAX / 4);
     TQ_TRY(load_words(tok, gguf, tokens, err));
     TQ_TRY(read_scores(tok, gguf, err));
     mark_ends(tok);

@@ -14,7 +14,7 @@ enum {
 };
 
 typedef struct word {
-    char text[MAX_WORD_BYTES];           /* U+2581, then the normalized characters */
+    char text[MAX_WORD_BYTES];                         /* U+2581, then the normalized characters */
     uint32_t from[MAX_WORD_BYTES], to[MAX_WORD_BYTES]; /* bytes of the input behind each byte */
     size_t len, chars;
     uint32_t start, end; /* of the whole word */
@@ -129,8 +129,10 @@ static toque_status wordpiece_encode(tok_call *call, size_t start, size_t end, t
 
 static toque_status wordpiece_init(tq_tokenizer *tok, const tq_gguf *gguf, toque_error *err) {
     if (tok->unk == TQ_NO_TOKEN)
-        return TQ_FAIL(err, EFORMAT, "%s: a WordPiece tokenizer needs its unknown token "
-                       "(tokenizer.ggml.unknown_token_id)", tq_gguf_path(gguf));
+        return TQ_FAIL(err, EFORMAT,
+                       "%s: a WordPiece tokenizer needs its unknown token "
+                       "(tokenizer.ggml.unknown_token_id)",
+                       tq_gguf_path(gguf));
     return TOQUE_OK;
 }
 

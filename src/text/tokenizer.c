@@ -21,8 +21,10 @@ static toque_status choose_kind(tq_tokenizer *tok, const tq_gguf *gguf, toque_er
     tq_string model = {0};
     TQ_TRY(tq_gguf_str(gguf, "tokenizer.ggml.model", &model, err));
     if (!model.len)
-        return TQ_FAIL(err, EFORMAT, "%s: no tokenizer (tokenizer.ggml.model is missing); the file holds no language "
-                       "model's vocabulary", tq_gguf_path(gguf));
+        return TQ_FAIL(err, EFORMAT,
+                       "%s: no tokenizer (tokenizer.ggml.model is missing); the file holds no language "
+                       "model's vocabulary",
+                       tq_gguf_path(gguf));
     char known[200] = "";
     for (size_t i = 0; i < sizeof kind_rows / sizeof *kind_rows; i++) {
         const struct kind_row *row = &kind_rows[i];

@@ -15,6 +15,7 @@ typedef enum tq_token_kind { /* GGUF's tokenizer.ggml.token_type */
 } tq_token_kind;
 
 typedef struct tq_tokenizer tq_tokenizer;
+/* The strings stay in the file: gguf must outlive the tokenizer. */
 toque_status tq_tokenizer_from_gguf(tq_tokenizer **tok, tq_mem *mem, const tq_gguf *gguf, toque_error *err) TQ_MUST;
 void tq_tokenizer_free(tq_tokenizer *tok);
 

@@ -8,9 +8,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define TQ_UTF8_BAD UINT32_MAX         /* an ill-formed maximal subpart */
-#define TQ_UTF8_CUT (UINT32_MAX - 1)   /* the input ends inside a sequence that is well-formed so far */
-#define TQ_REPLACEMENT "\xEF\xBF\xBD"  /* U+FFFD */
+#define TQ_UTF8_BAD UINT32_MAX        /* an ill-formed maximal subpart */
+#define TQ_UTF8_CUT (UINT32_MAX - 1)  /* the input ends inside a sequence that is well-formed so far */
+#define TQ_REPLACEMENT "\xEF\xBF\xBD" /* U+FFFD */
 
 /* The code point at s (n >= 1 bytes left) into *cp, or TQ_UTF8_BAD / TQ_UTF8_CUT. Returns the bytes consumed, >= 1. */
 size_t tq_utf8_next(const char *s, size_t n, uint32_t *cp);

@@ -23,8 +23,8 @@ int tq_batch_pass_rows(const tq_dataset *set, bool packing) {
     return packing && most < TQ_PASS_TOKENS ? TQ_PASS_TOKENS : most;
 }
 
-toque_status tq_batch_init(tq_batch *b, tq_mem *mem, const tq_dataset *set, const tq_dataset *other, int rows, bool packing,
-                           toque_error *err) {
+toque_status tq_batch_init(tq_batch *b, tq_mem *mem, const tq_dataset *set, const tq_dataset *other, int rows,
+                           bool packing, toque_error *err) {
     int most = longest(set), second = other ? longest(other) : 0;
     *b = (tq_batch){.mem = mem, .packing = packing, .max_rows = rows};
     if (second > most) most = second;
@@ -40,8 +40,8 @@ toque_status tq_batch_init(tq_batch *b, tq_mem *mem, const tq_dataset *set, cons
     b->passes = TQ_NEW_ARRAY(mem, tq_batch_pass, rows);
     b->place = TQ_NEW_ARRAY(mem, int, rows);
     b->fill = TQ_NEW_ARRAY(mem, int, rows);
-    if (b->tokens && b->targets && b->weights && b->logp && b->coef && b->segments && b->example && b->passes && b->place &&
-        b->fill)
+    if (b->tokens && b->targets && b->weights && b->logp && b->coef && b->segments && b->example && b->passes &&
+        b->place && b->fill)
         return TOQUE_OK;
     tq_batch_clear(b);
     return TQ_NOMEM(err);
@@ -49,7 +49,7 @@ toque_status tq_batch_init(tq_batch *b, tq_mem *mem, const tq_dataset *set, cons
 
 void tq_batch_clear(tq_batch *b) {
     if (!b->mem) return;
-    void *blocks[] = {b->tokens,  b->targets, b->weights, b->logp,  b->coef,
+    void *blocks[] = {b->tokens,   b->targets, b->weights, b->logp,  b->coef,
                       b->segments, b->example, b->passes,  b->place, b->fill};
     for (size_t i = 0; i < sizeof blocks / sizeof blocks[0]; i++) tq_free(b->mem, blocks[i]);
     *b = (tq_batch){0};
@@ -105,6 +105,10 @@ void tq_batch_lay(tq_batch *b, const tq_dataset *set, const uint32_t *rows, int 
 
 tq_pass tq_batch_pass_at(const tq_batch *b, int i, tq_pass_kind kind, uint64_t seed) {
     const tq_batch_pass *p = &b->passes[i];
-    return (tq_pass){.kind = kind, .tokens = b->tokens + p->token, .T = p->n_tokens, .segments = b->segments + p->segment,
-                     .n_segments = p->n_segments, .seed = seed};
+    return (tq_pass){.kind = kind,
+                     .tokens = b->tokens + p->token,
+                     .T = p->n_tokens,
+                     .segments = b->segments + p->segment,
+                     .n_segments = p->n_segments,
+                     .seed = seed};
 }

@@ -24,15 +24,15 @@ typedef struct tq_batch_pass { /* ranges of the batch's arrays */
 typedef struct tq_batch {
     tq_mem *mem;
     bool packing;
-    int max_rows, max_tokens;  /* what there is room for */
-    int32_t *tokens;           /* [max_tokens] */
-    tq_target *targets;        /* [max_tokens] rows are counted within their pass */
-    float *weights;            /* [max_tokens] of each target's row */
-    float *logp, *coef;        /* [max_tokens] room for a readout of each target */
-    tq_segment *segments;      /* [max_rows] */
-    uint32_t *example;         /* [max_rows] the example behind each segment */
-    tq_batch_pass *passes;     /* [max_rows] */
-    int *place, *fill;         /* [max_rows] scratch of the layout */
+    int max_rows, max_tokens; /* what there is room for */
+    int32_t *tokens;          /* [max_tokens] */
+    tq_target *targets;       /* [max_tokens] rows are counted within their pass */
+    float *weights;           /* [max_tokens] of each target's row */
+    float *logp, *coef;       /* [max_tokens] room for a readout of each target */
+    tq_segment *segments;     /* [max_rows] */
+    uint32_t *example;        /* [max_rows] the example behind each segment */
+    tq_batch_pass *passes;    /* [max_rows] */
+    int *place, *fill;        /* [max_rows] scratch of the layout */
     /* the batch laid out last */
     int n_passes, n_rows;
     int64_t n_tokens, n_targets; /* of its rows, whole */
@@ -44,8 +44,8 @@ int tq_batch_length(const tq_example *e);
 /* Rows of the largest pass that rows of this dataset can make. */
 int tq_batch_pass_rows(const tq_dataset *set, bool packing);
 /* Room for any `rows` rows of the sets (the second may be NULL). */
-toque_status tq_batch_init(tq_batch *b, tq_mem *mem, const tq_dataset *set, const tq_dataset *other, int rows, bool packing,
-                           toque_error *err) TQ_MUST;
+toque_status tq_batch_init(tq_batch *b, tq_mem *mem, const tq_dataset *set, const tq_dataset *other, int rows,
+                           bool packing, toque_error *err) TQ_MUST;
 void tq_batch_clear(tq_batch *b);
 /* Lays out n rows, set->examples[rows[i]]; they wear hats. use: how often rows were used before (the epoch); it and the
  * example's number make the row's dropout. Rows fill the first pass that has room, in order. */

@@ -16,9 +16,9 @@ static json_t *number_or_null(double x) {
 static json_t *describe(const tq_checkpoint *c) {
     const tq_progress_state *s = &c->at;
     return json_pack("{s:s, s:i, s:I, s:I, s:I, s:I, s:b, s:o, s:o, s:o, s:O}", "format", FORMAT, "version",
-                     TQ_CHECKPOINT_VERSION, "step", (json_int_t)s->step, "evaluated", (json_int_t)s->evaluated, "best_step",
-                     (json_int_t)s->best_step, "worse", (json_int_t)s->worse, "stopped", s->stopped, "base_eval",
-                     number_or_null(s->base_eval), "best_eval", number_or_null(s->best_eval), "last_eval",
+                     TQ_CHECKPOINT_VERSION, "step", (json_int_t)s->step, "evaluated", (json_int_t)s->evaluated,
+                     "best_step", (json_int_t)s->best_step, "worse", (json_int_t)s->worse, "stopped", s->stopped,
+                     "base_eval", number_or_null(s->base_eval), "best_eval", number_or_null(s->best_eval), "last_eval",
                      number_or_null(s->last_eval), "inputs", c->inputs);
 }
 
@@ -45,7 +45,8 @@ toque_status tq_checkpoint_save(tq_mem *mem, const char *path, const tq_checkpoi
     const char *metadata[] = {"toque", text};
     toque_status status = tq_safetensors_save(mem, path, t, n, metadata, 1, err);
     free(text); /* jansson's own memory */
-    if (status != TOQUE_OK) tq_error_prefix(err, status, "the checkpoint could not be saved (the one before, if any, is intact)");
+    if (status != TOQUE_OK)
+        tq_error_prefix(err, status, "the checkpoint could not be saved (the one before, if any, is intact)");
     return status;
 }
 
@@ -104,7 +105,8 @@ bool tq_checkpoint_has_best(const tq_checkpoint_file *f) {
     return tq_safetensors_find(f->st, "best") != NULL;
 }
 
-static toque_status find(const tq_checkpoint_file *f, const char *name, size_t n, const tq_tensor **t, toque_error *err) {
+static toque_status find(const tq_checkpoint_file *f, const char *name, size_t n, const tq_tensor **t,
+                         toque_error *err) {
     *t = tq_safetensors_find(f->st, name);
     if (!*t) return TQ_FAIL(err, EFORMAT, "%s has no tensor \"%s\"", f->path, name);
     if ((*t)->type != TQ_F32 || (*t)->bytes != n * sizeof(float))
@@ -162,16 +164,16 @@ toque_status tq_checkpoint_compare(json_t *before, json_t *now, const char *path
         } else if (!old || !json_equal(old, value)) {
             char *a = old ? json_dumps(old, JSON_ENCODE_ANY) : NULL, *b = json_dumps(value, JSON_ENCODE_ANY);
             toque_status status =
-                TQ_FAIL(err, EINVAL, "cannot resume %s: %s was %.120s, now it is %.120s; a resumed run must be the same run "
-                        "(start another with -o and --init-adapter to go on from its adapter)", path, key,
-                        a ? a : "not set", b ? b : "?");
+                TQ_FAIL(err, EINVAL,
+                        "cannot resume %s: %s was %.120s, now it is %.120s; a resumed run must be the same run "
+                        "(start another with -o and --init-adapter to go on from its adapter)",
+                        path, key, a ? a : "not set", b ? b : "?");
             free(a); /* jansson's own memory */
             free(b); /* jansson's own memory */
             return status;
         }
     }
-    json_object_foreach(before, key, value)
-        if (!json_object_get(now, key))
-            return TQ_FAIL(err, EINVAL, "cannot resume %s: %s was set, now it is not", path, key);
+    json_object_foreach(before, key, value) if (!json_object_get(now, key)) return TQ_FAIL(
+        err, EINVAL, "cannot resume %s: %s was set, now it is not", path, key);
     return TOQUE_OK;
 }

@@ -1,5 +1,5 @@
-/* Checkpoints: all that a run needs to go on exactly where it stood, in ONE safetensors file that is replaced atomically:
- * whatever happens while it is written, there is a whole checkpoint, the old one or the new one.
+/* Checkpoints: all that a run needs to go on exactly where it stood, in ONE safetensors file that is replaced
+ * atomically: whatever happens while it is written, there is a whole checkpoint, the old one or the new one.
  *
  * Tensors: `values` [n], `state.0`, `state.1`, ... [n] (the optimizer's), `best` [n] (when kept). The metadata key
  * `toque` holds the rest as JSON with a format name and version. Nothing in the file depends on time or place, so equal
@@ -17,17 +17,17 @@ enum { TQ_CHECKPOINT_VERSION = 1 };
 
 /* Where a run stands, besides its arrays. */
 typedef struct tq_progress_state {
-    int64_t step;       /* finished ones */
-    int64_t evaluated;  /* the step after which the last evaluation was made; -1: none */
-    int64_t best_step;  /* 0: none yet */
+    int64_t step;                           /* finished ones */
+    int64_t evaluated;                      /* the step after which the last evaluation was made; -1: none */
+    int64_t best_step;                      /* 0: none yet */
     double base_eval, best_eval, last_eval; /* losses; meaningful when evaluated (base: at step 0) */
-    int64_t worse;      /* evaluations in a row that were no better */
-    bool stopped;       /* by patience */
+    int64_t worse;                          /* evaluations in a row that were no better */
+    bool stopped;                           /* by patience */
 } tq_progress_state;
 
 typedef struct tq_checkpoint {
     tq_progress_state at;
-    json_t *inputs;     /* object: what the run was made from (hashes, recipe); compared on resume */
+    json_t *inputs; /* object: what the run was made from (hashes, recipe); compared on resume */
     size_t n;
     float *values, *best; /* best: NULL when none */
     float *states[TQ_OPTIMIZER_STATES];

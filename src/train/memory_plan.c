@@ -28,9 +28,11 @@ toque_status tq_memory_plan_make(tq_memory_plan *p, const tq_adapter *a, const t
     size_t total = tq_memory_plan_total(p);
     if (!p->limit) return TOQUE_OK;
     if (total >= p->limit)
-        return TQ_FAIL(err, ELIMIT, "%.0f MB are allowed, but this training needs %.0f MB before any activation (model file %.0f, "
-                       "in use %.0f, gradients %.0f, optimizer %.0f, best values %.0f): raise --max-memory or lower rank",
-                       mb(p->limit), mb(total), mb(p->model_file), mb(p->in_use), mb(p->gradients), mb(p->optimizer), mb(p->best));
+        return TQ_FAIL(
+            err, ELIMIT,
+            "%.0f MB are allowed, but this training needs %.0f MB before any activation (model file %.0f, "
+            "in use %.0f, gradients %.0f, optimizer %.0f, best values %.0f): raise --max-memory or lower rank",
+            mb(p->limit), mb(total), mb(p->model_file), mb(p->in_use), mb(p->gradients), mb(p->optimizer), mb(p->best));
     *activations = p->limit - total;
     return TOQUE_OK;
 }
@@ -38,9 +40,12 @@ toque_status tq_memory_plan_make(tq_memory_plan *p, const tq_adapter *a, const t
 bool tq_memory_plan_print(const tq_memory_plan *p, tq_buf *out) {
     tq_buf_printf(out, "memory: %.0f MB", mb(tq_memory_plan_total(p)));
     if (p->limit) tq_buf_printf(out, " of %.0f allowed", mb(p->limit));
-    tq_buf_printf(out, ": model file %.0f, activations %.0f (%d of %d layers kept, the others computed again), gradients %.0f, "
-                  "optimizer %.0f, ", mb(p->model_file), mb(p->activations), p->kept_layers, p->layers, mb(p->gradients),
-                  mb(p->optimizer));
+    tq_buf_printf(out, ": model file %.0f, activations %.0f (", mb(p->model_file), mb(p->activations));
+    if (p->kept_layers == p->layers)
+        tq_buf_printf(out, "all %d layers kept", p->layers);
+    else
+        tq_buf_printf(out, "%d of %d layers kept, the others computed again", p->kept_layers, p->layers);
+    tq_buf_printf(out, "), gradients %.0f, optimizer %.0f, ", mb(p->gradients), mb(p->optimizer));
     if (p->best) tq_buf_printf(out, "best values %.0f, ", mb(p->best));
     return tq_buf_printf(out, "data, vocabulary and adapter %.0f", mb(p->in_use));
 }

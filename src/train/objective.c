@@ -25,8 +25,8 @@ toque_status tq_objective_find(const tq_objective **objective, const char *name,
         if (n < sizeof list) n += (size_t)snprintf(list + n, sizeof list - n, "%s%s", i ? ", " : "", names[i]);
     }
     const char *near = tq_nearest(name, names, N_OBJECTIVES);
-    return TQ_FAIL(err, EINVAL, "objective: there is no \"%s\"%s%s%s; there are: %s", name, near ? ", did you mean \"" : "",
-                   near ? near : "", near ? "\"?" : "", list);
+    return TQ_FAIL(err, EINVAL, "objective: there is no \"%s\"%s%s%s; there are: %s", name,
+                   near ? ", did you mean \"" : "", near ? near : "", near ? "\"?" : "", list);
 }
 
 double tq_readout_nll(const tq_readout *r) {

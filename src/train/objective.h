@@ -14,9 +14,9 @@
 #include "base/error.h"
 
 typedef struct tq_readout { /* of one micro-batch */
-    int n;               /* target tokens */
-    const float *logp;   /* [n]; NULL for `coef` of an objective that does not read it */
-    const float *weight; /* [n]: the row's weight, for each of its tokens */
+    int n;                  /* target tokens */
+    const float *logp;      /* [n]; NULL for `coef` of an objective that does not read it */
+    const float *weight;    /* [n]: the row's weight, for each of its tokens */
     double scale;
 } tq_readout;
 

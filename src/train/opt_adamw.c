@@ -15,8 +15,8 @@ static void adamw_begin(tq_update *u, int64_t t) {
 }
 
 static void adamw_update(const tq_update *u) {
-    u->k->adamw(u->values, u->grads, u->state[0], u->state[1], (int64_t)u->n, u->scale, u->lr, B1, B2, 1e-8f,
-                u->decay, (float)u->correct[0], (float)u->correct[1]);
+    u->k->adamw(u->values, u->grads, u->state[0], u->state[1], (int64_t)u->n, u->scale, u->lr, B1, B2, 1e-8f, u->decay,
+                (float)u->correct[0], (float)u->correct[1]);
 }
 
 const tq_optimizer tq_optimizer_adamw = {

@@ -32,8 +32,8 @@ toque_status tq_optimizer_find(const tq_optimizer **optimizer, const char *name,
         if (n < sizeof list) n += (size_t)snprintf(list + n, sizeof list - n, "%s%s", i ? ", " : "", names[i]);
     }
     const char *near = tq_nearest(name, names, N_OPTIMIZERS);
-    return TQ_FAIL(err, EINVAL, "optimizer: there is no \"%s\"%s%s%s; there are: %s", name, near ? ", did you mean \"" : "",
-                   near ? near : "", near ? "\"?" : "", list);
+    return TQ_FAIL(err, EINVAL, "optimizer: there is no \"%s\"%s%s%s; there are: %s", name,
+                   near ? ", did you mean \"" : "", near ? near : "", near ? "\"?" : "", list);
 }
 
 double tq_clip_scale(double norm, double clip) {

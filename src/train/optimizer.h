@@ -1,6 +1,6 @@
 /* Optimizers: a row of optimizers.def names one; its update stands in opt_<name>.c. An optimizer knows only arrays of
- * numbers: values, gradients and its states lie in parallel, and an update of a piece reads and writes that piece alone.
- * So pieces may be shared out among threads in any way, and a checkpoint of an optimizer is its state arrays. */
+ * numbers: values, gradients and its states lie in parallel, and an update of a piece reads and writes that piece
+ * alone. So pieces may be shared out among threads in any way, and a checkpoint of an optimizer is its state arrays. */
 #ifndef TQ_TRAIN_OPTIMIZER_H
 #define TQ_TRAIN_OPTIMIZER_H
 

@@ -8,12 +8,12 @@
 
 typedef struct tq_order {
     tq_mem *mem;
-    uint32_t *index;     /* [n] of the epoch laid out now */
-    size_t n, batch;     /* rows of the data and of a step */
+    uint32_t *index; /* [n] of the epoch laid out now */
+    size_t n, batch; /* rows of the data and of a step */
     bool shuffle;
     uint64_t seed;
-    int64_t epoch;       /* laid out; -1: none */
-    int64_t steps;       /* of one epoch */
+    int64_t epoch; /* laid out; -1: none */
+    int64_t steps; /* of one epoch */
 } tq_order;
 
 /* EINVAL for no rows or a batch of 0. */

@@ -30,7 +30,8 @@ const tq_option tq_recipe_table[] = {
      "gradient_accumulation_steps|grad_accumulation_steps", "batches of a step"},
     {"epochs", 0, TQ_OPT_NUMBER, AT(epochs), "3", 0, 100000, NULL, "N", "num_train_epochs|num_epochs",
      "passes over the rows"},
-    {"max_steps", 0, TQ_OPT_INT, AT(max_steps), "0", 0, 1e12, NULL, "N", "iters", "steps, instead of epochs (0: epochs)"},
+    {"max_steps", 0, TQ_OPT_INT, AT(max_steps), "0", 0, 1e12, NULL, "N", "iters",
+     "steps, instead of epochs (0: epochs)"},
     {"lr", 0, TQ_OPT_NUMBER, AT(lr), NULL, 0, 100, NULL, "X", "learning_rate",
      "peak learning rate (default: by method and size)"},
     {"scheduler", 0, TQ_OPT_CHOICE, AT(scheduler), "cosine", 0, 0, TQ_SCHEDULE_CHOICES, NULL,
@@ -42,9 +43,12 @@ const tq_option tq_recipe_table[] = {
      "largest L2 norm of the gradient (0: any)"},
     {"optimizer", 0, TQ_OPT_TEXT, AT(optimizer), "adamw", 0, 0, NULL, "NAME", "optim", "adamw or sgd"},
     {"rank", 0, TQ_OPT_INT, AT(rank), "16", 1, 4096, NULL, "N", "lora_r|lora_rank|r", "rank of the adapter"},
-    {"alpha", 0, TQ_OPT_NUMBER, AT(alpha), NULL, 0, 1e6, NULL, "X", "lora_alpha", "its scale is alpha / rank (default: 2 x rank)"},
-    {"dropout", 0, TQ_OPT_NUMBER, AT(dropout), "0", 0, 0.99, NULL, "X", "lora_dropout", "dropout of the adapter's inputs"},
-    {"rslora", 0, TQ_OPT_FLAG, AT(rslora), "off", 0, 0, NULL, NULL, "use_rslora", "scale by alpha / sqrt(rank) instead"},
+    {"alpha", 0, TQ_OPT_NUMBER, AT(alpha), NULL, 0, 1e6, NULL, "X", "lora_alpha",
+     "its scale is alpha / rank (default: 2 x rank)"},
+    {"dropout", 0, TQ_OPT_NUMBER, AT(dropout), "0", 0, 0.99, NULL, "X", "lora_dropout",
+     "dropout of the adapter's inputs"},
+    {"rslora", 0, TQ_OPT_FLAG, AT(rslora), "off", 0, 0, NULL, NULL, "use_rslora",
+     "scale by alpha / sqrt(rank) instead"},
     {"targets", 0, TQ_OPT_LIST, AT(targets), "all-linear", 0, 0, NULL, "NAMES",
      "lora_target_modules|target_modules|lora_target", "weights that get an adapter: all-linear, or names"},
     {"init_adapter", 0, TQ_OPT_TEXT, AT(init_adapter), NULL, 0, 0, NULL, "A", NULL,
@@ -117,7 +121,8 @@ toque_status tq_recipe_resolve_model(tq_recipe *r, const tq_option_set *given, t
     if (!(r->epochs > 0)) return TQ_FAIL(err, EINVAL, "epochs must be above 0 (fractions are fine), not %g", r->epochs);
     if (is_given(given, "lr") && !(r->lr > 0)) return TQ_FAIL(err, EINVAL, "lr must be above 0, not %g", r->lr);
     if (r->eval_data.len && is_given(given, "eval_split") && r->eval_split > 0)
-        return TQ_FAIL(err, EINVAL, "eval_split holds out rows of the data, but eval_data already gives a file of them: "
+        return TQ_FAIL(err, EINVAL,
+                       "eval_split holds out rows of the data, but eval_data already gives a file of them: "
                        "leave one of the two out");
     if (!is_given(given, "max_length")) {
         r->max_length = model->config.context < 2048 ? model->config.context : 2048;
@@ -138,9 +143,12 @@ toque_status tq_recipe_resolve_model(tq_recipe *r, const tq_option_set *given, t
         bool none = r->eval_data.len > 0 || r->order == 1 || r->max_steps > 0;
         r->eval_split = none ? 0 : 0.1;
         if (!none)
-            tq_buf_puts(notes, "eval_split 0.1: a tenth of the rows (at most 200) is held out to see how it does on new ones\n");
+            tq_buf_puts(
+                notes,
+                "eval_split 0.1: a tenth of the rows (at most 200) is held out to see how it does on new ones\n");
         else if (!r->eval_data.len)
-            tq_buf_printf(notes, "eval_split 0: no rows are held out with %s\n", r->order == 1 ? "order file" : "max_steps");
+            tq_buf_printf(notes, "eval_split 0: no rows are held out with %s\n",
+                          r->order == 1 ? "order file" : "max_steps");
     }
     if (!is_given(given, "alpha")) {
         r->alpha = 2 * (double)r->rank;
@@ -164,8 +172,8 @@ static toque_status adapter_targets(const tq_adapter *a, tq_mem *mem, char **tex
     return status;
 }
 
-static toque_status must_equal(const tq_option_set *given, const char *key, double mine, double theirs, const char *name,
-                               toque_error *err) {
+static toque_status must_equal(const tq_option_set *given, const char *key, double mine, double theirs,
+                               const char *name, toque_error *err) {
     if (!is_given(given, key) || fabs(mine - theirs) <= 1e-6 * fabs(theirs)) return TOQUE_OK;
     return TQ_FAIL(err, EINVAL, "%s is %g, but init_adapter %s has %g: leave %s out", key, mine, name, theirs, key);
 }
@@ -176,19 +184,20 @@ toque_status tq_recipe_resolve_adapter(tq_recipe *r, const tq_option_set *given,
     TQ_TRY(must_equal(given, "alpha", r->alpha, (double)a->alpha, a->name, err));
     TQ_TRY(must_equal(given, "dropout", r->dropout, (double)a->dropout, a->name, err));
     if (is_given(given, "rslora") && r->rslora != a->rslora)
-        return TQ_FAIL(err, EINVAL, "rslora is %s, but init_adapter %s has it %s: leave rslora out", r->rslora ? "on" : "off",
-                       a->name, a->rslora ? "on" : "off");
+        return TQ_FAIL(err, EINVAL, "rslora is %s, but init_adapter %s has it %s: leave rslora out",
+                       r->rslora ? "on" : "off", a->name, a->rslora ? "on" : "off");
     tq_mem *mem = &a->model->ctx->mem;
     char *theirs = NULL;
     TQ_TRY(adapter_targets(a, mem, &theirs, err));
     if (is_given(given, "targets") && strcmp(theirs, r->targets_text) != 0) {
-        /* The same set may be spelled in other ways ("all-linear", another order): compare what a fresh one would get. */
+        /* The same set may be spelled in other ways ("all-linear", another order): compare what a fresh one would get.
+         */
         tq_adapter *fresh = NULL;
         tq_adapter_options o = {.kind = r->method, .rank = a->rank, .alpha = a->alpha, .targets = r->targets_text};
         toque_status status = tq_adapter_new(&fresh, a->model, &o, err);
         if (status == TOQUE_OK && fresh->targets != a->targets)
-            status = TQ_FAIL(err, EINVAL, "targets are %s, but init_adapter %s has %s: leave targets out", r->targets_text,
-                             a->name, theirs);
+            status = TQ_FAIL(err, EINVAL, "targets are %s, but init_adapter %s has %s: leave targets out",
+                             r->targets_text, a->name, theirs);
         tq_adapter_free(fresh);
         if (status != TOQUE_OK) {
             tq_free(mem, theirs);
@@ -202,13 +211,13 @@ toque_status tq_recipe_resolve_adapter(tq_recipe *r, const tq_option_set *given,
     tq_free(mem, r->targets_text);
     r->targets_text = theirs;
     r->targets = (tq_option_list){.items = (const char **)&r->targets_text, .len = 1, .cap = 1}; /* for recipe.yaml */
-    tq_buf_printf(notes, "rank %d, alpha %g, dropout %g, targets %s: those of init_adapter %s\n", a->rank, (double)a->alpha,
-                  (double)a->dropout, theirs, a->name);
+    tq_buf_printf(notes, "rank %d, alpha %g, dropout %g, targets %s: those of init_adapter %s\n", a->rank,
+                  (double)a->alpha, (double)a->dropout, theirs, a->name);
     return TOQUE_OK;
 }
 
-toque_status tq_recipe_resolve_rows(tq_recipe *r, const tq_option_set *given, size_t rows, size_t held_out, tq_buf *notes,
-                                    toque_error *err) {
+toque_status tq_recipe_resolve_rows(tq_recipe *r, const tq_option_set *given, size_t rows, size_t held_out,
+                                    tq_buf *notes, toque_error *err) {
     int64_t batch = r->batch_size * r->grad_accum;
     r->steps_per_epoch = (int64_t)((rows + (size_t)batch - 1) / (size_t)batch);
     r->steps = r->max_steps > 0 ? r->max_steps : (int64_t)ceil(r->epochs * (double)r->steps_per_epoch);
@@ -246,9 +255,9 @@ static json_t *json_of(const tq_option *o, const void *value) {
     json_t *array;
     switch (o->type) {
     case TQ_OPT_FLAG: return json_boolean(*(const bool *)value);
-    case TQ_OPT_INT: return json_integer((json_int_t)*(const int64_t *)value);
+    case TQ_OPT_INT: return json_integer((json_int_t) * (const int64_t *)value);
     case TQ_OPT_NUMBER: return json_real(*(const double *)value);
-    case TQ_OPT_BYTES: return json_integer((json_int_t)*(const uint64_t *)value);
+    case TQ_OPT_BYTES: return json_integer((json_int_t) * (const uint64_t *)value);
     case TQ_OPT_CHOICE:
         for (int i = *(const int *)value; i > 0; i--) choice += strcspn(choice, "|") + 1;
         return json_stringn(choice, strcspn(choice, "|"));

@@ -26,19 +26,19 @@ typedef struct tq_recipe {
     tq_option_list targets;
     int64_t max_length, batch_size, grad_accum, max_steps;
     double epochs, lr, warmup, weight_decay, clip;
-    int scheduler;             /* tq_schedule_kind */
-    int order;                 /* 0: shuffle, 1: file */
-    int packing;               /* 0: on, 1: off */
-    int train_on;              /* tq_train_on */
+    int scheduler; /* tq_schedule_kind */
+    int order;     /* 0: shuffle, 1: file */
+    int packing;   /* 0: on, 1: off */
+    int train_on;  /* tq_train_on */
     tq_option_list eval_data;
     double eval_split;
     int64_t patience, eval_every, save_every, seed;
-    int keep;                  /* tq_keep */
+    int keep; /* tq_keep */
 
     /* resolved from the above */
     const tq_objective *objective_row;
     const tq_optimizer *optimizer_row;
-    char *targets_text;        /* comma-separated; owned, see tq_recipe_clear */
+    char *targets_text; /* comma-separated; owned, see tq_recipe_clear */
     int64_t steps_per_epoch, steps;
 } tq_recipe;
 
@@ -49,8 +49,8 @@ extern const tq_option tq_recipe_table[];
  * rows (held_out_rows: after the split). */
 toque_status tq_recipe_resolve_model(tq_recipe *r, const tq_option_set *given, tq_model *model, tq_buf *notes,
                                      toque_error *err) TQ_MUST;
-toque_status tq_recipe_resolve_adapter(tq_recipe *r, const tq_option_set *given, const tq_adapter *loaded, tq_buf *notes,
-                                       toque_error *err) TQ_MUST;
+toque_status tq_recipe_resolve_adapter(tq_recipe *r, const tq_option_set *given, const tq_adapter *loaded,
+                                       tq_buf *notes, toque_error *err) TQ_MUST;
 toque_status tq_recipe_resolve_rows(tq_recipe *r, const tq_option_set *given, size_t rows, size_t held_out_rows,
                                     tq_buf *notes, toque_error *err) TQ_MUST;
 void tq_recipe_clear(tq_recipe *r, tq_mem *mem);

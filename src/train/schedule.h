@@ -1,6 +1,6 @@
 /* Learning-rate schedules: linear warmup from 0, then constant, linear or cosine decay to 0. The formulas are those of
- * transformers.optimization (get_constant_schedule_with_warmup and kin), so that a recipe moves over unchanged: the first
- * of `warmup` steps runs at lr 0, the step numbered `warmup` at the full lr. */
+ * transformers.optimization (get_constant_schedule_with_warmup and kin), so that a recipe moves over unchanged: the
+ * first of `warmup` steps runs at lr 0, the step numbered `warmup` at the full lr. */
 #ifndef TQ_TRAIN_SCHEDULE_H
 #define TQ_TRAIN_SCHEDULE_H
 

@@ -10,10 +10,13 @@ static toque_status check_rows(const tq_dataset *set, toque_error *err) {
     for (size_t i = 0; i < set->n; i++) {
         const tq_example *e = &set->examples[i];
         if (tq_batch_length(e) == 0)
-            return TQ_FAIL(err, EINVAL, "the row in line %u (file %d of the data) has no token to learn", e->line, e->file + 1);
+            return TQ_FAIL(err, EINVAL, "the row in line %u (file %d of the data) has no token to learn", e->line,
+                           e->file + 1);
         if (!(e->weight > 0) || !isfinite(e->weight))
-            return TQ_FAIL(err, EINVAL, "the row in line %u (file %d of the data) has the weight %g; it must be above 0: "
-                           "remove the row or give it another", e->line, e->file + 1, (double)e->weight);
+            return TQ_FAIL(err, EINVAL,
+                           "the row in line %u (file %d of the data) has the weight %g; it must be above 0: "
+                           "remove the row or give it another",
+                           e->line, e->file + 1, (double)e->weight);
     }
     return TOQUE_OK;
 }
@@ -39,8 +42,8 @@ toque_status tq_trainer_init(tq_trainer *t, tq_adapter *adapter, const tq_datase
     t->hat = tq_adapter_hat(adapter, 1);
     t->hats = (tq_hats){.items = &t->hat, .n = 1};
     int rows = tq_batch_pass_rows(data, o->packing), others = held_out ? tq_batch_pass_rows(held_out, o->packing) : 0;
-    t->plan = (tq_plan){.max_rows = rows > others ? rows : others, .train = true, .max_rank = adapter->rank,
-                        .max_bytes = o->max_bytes};
+    t->plan = (tq_plan){
+        .max_rows = rows > others ? rows : others, .train = true, .max_rank = adapter->rank, .max_bytes = o->max_bytes};
     TQ_GO(tq_machine_new(&t->machine, adapter->model, &t->plan, err));
 done:
     if (status != TOQUE_OK) tq_trainer_clear(t);
@@ -75,9 +78,10 @@ static toque_status fail_loss(const tq_trainer *t, const tq_batch_pass *pass, to
     if (r)
         return TQ_FAIL(err, ENONFINITE, "step %lld: the loss is not finite, because %s (layer %d) is not: lower lr",
                        (long long)t->step + 1, r->name, r->layer);
-    return TQ_FAIL(err, ENONFINITE, "step %lld: the loss of a pass of %d rows (the first from line %u) is not finite, though all "
-                   "trained values of layers 0 to %d are: lower lr, or try --compute f32", (long long)t->step + 1,
-                   pass->n_segments, line, t->adapter->model->config.L - 1);
+    return TQ_FAIL(err, ENONFINITE,
+                   "step %lld: the loss of a pass of %d rows (the first from line %u) is not finite, though all "
+                   "trained values of layers 0 to %d are: lower lr, or try --compute f32",
+                   (long long)t->step + 1, pass->n_segments, line, t->adapter->model->config.L - 1);
 }
 
 /* Forward, readout, backward of one pass. */
@@ -110,11 +114,15 @@ toque_status tq_trainer_gradient(tq_trainer *t, tq_step_result *result, toque_er
     size_t n;
     int64_t epoch = tq_order_rows(&t->order, t->step, &rows, &n);
     tq_batch_lay(&t->batch, t->data, rows, (int)n, &t->hats, (uint32_t)epoch);
-    *result = (tq_step_result){.step = t->step + 1, .epoch = epoch, .tokens = t->batch.n_tokens,
-                               .targets = t->batch.n_targets, .passes = t->batch.n_passes};
+    *result = (tq_step_result){.step = t->step + 1,
+                               .epoch = epoch,
+                               .tokens = t->batch.n_tokens,
+                               .targets = t->batch.n_targets,
+                               .passes = t->batch.n_passes};
     memset(t->adapter->grads, 0, t->adapter->n * sizeof(float));
     for (int i = 0; i < t->batch.n_passes; i++) {
-        if (atomic_load(&t->ctx->canceled)) return TQ_FAIL(err, ECANCELED, "canceled in step %lld", (long long)t->step + 1);
+        if (atomic_load(&t->ctx->canceled))
+            return TQ_FAIL(err, ECANCELED, "canceled in step %lld", (long long)t->step + 1);
         TQ_TRY(run_pass(t, i, result, err));
     }
     return TOQUE_OK;
@@ -144,8 +152,10 @@ static toque_status gradient_norm(tq_trainer *t, double *norm, toque_error *err)
     for (size_t r = 0; r < t->adapter->n_ranges; r++) {
         const tq_range *range = &t->adapter->ranges[r];
         if (!isfinite(t->squares[r]))
-            return TQ_FAIL(err, ENONFINITE, "step %lld: the gradient of %s (layer %d) is not finite: lower lr, or try "
-                           "--compute f32", (long long)t->step + 1, range->name, range->layer);
+            return TQ_FAIL(err, ENONFINITE,
+                           "step %lld: the gradient of %s (layer %d) is not finite: lower lr, or try "
+                           "--compute f32",
+                           (long long)t->step + 1, range->name, range->layer);
         sum += t->squares[r];
     }
     *norm = sqrt(sum);
@@ -192,7 +202,8 @@ toque_status tq_trainer_step(tq_trainer *t, tq_step_result *result, toque_error 
     return TOQUE_OK;
 }
 
-toque_status tq_trainer_evaluate(tq_trainer *t, const tq_dataset *set, double *loss, int64_t *targets, toque_error *err) {
+toque_status tq_trainer_evaluate(tq_trainer *t, const tq_dataset *set, double *loss, int64_t *targets,
+                                 toque_error *err) {
     tq_batch *b = &t->batch;
     double sum = 0, weight = 0;
     int64_t count = 0;
@@ -207,8 +218,8 @@ toque_status tq_trainer_evaluate(tq_trainer *t, const tq_dataset *set, double *l
             tq_pass pass = tq_batch_pass_at(b, i, TQ_PASS_PREFILL, 0);
             TQ_TRY(tq_machine_forward(t->machine, &pass, err));
             tq_machine_logp(t->machine, b->targets + p->target, p->n_targets, NULL, b->logp + p->target);
-            sum += tq_readout_nll(&(tq_readout){.n = p->n_targets, .logp = b->logp + p->target,
-                                                .weight = b->weights + p->target, .scale = 1});
+            sum += tq_readout_nll(&(tq_readout){
+                .n = p->n_targets, .logp = b->logp + p->target, .weight = b->weights + p->target, .scale = 1});
         }
         weight += b->weight;
         count += b->n_targets;

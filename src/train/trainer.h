@@ -1,10 +1,10 @@
-/* The trainer: one optimizer step after another, for any objective and optimizer. It owns the machine, the batch and the
- * optimizer's states; model, adapter and data belong to the caller. It knows nothing of files: runs, checkpoints and
- * evaluations in between are tune.h's.
+/* The trainer: one optimizer step after another, for any objective and optimizer. It owns the machine, the batch and
+ * the optimizer's states; model, adapter and data belong to the caller. It knows nothing of files: runs, checkpoints
+ * and evaluations in between are tune.h's.
  *
  * A step takes the next rows, lays them out into passes, and for each pass in order: forward, the objective's
- * coefficients, backward (gradients add up). Then the gradient is clipped by its global L2 norm and the optimizer updates
- * the values. Everything is a function of (recipe, data, model, step), so a run may stop and go on at any step.
+ * coefficients, backward (gradients add up). Then the gradient is clipped by its global L2 norm and the optimizer
+ * updates the values. Everything is a function of (recipe, data, model, step), so a run may stop and go on at any step.
  */
 #ifndef TQ_TRAIN_TRAINER_H
 #define TQ_TRAIN_TRAINER_H
@@ -24,7 +24,7 @@ typedef struct tq_trainer_options {
     int rows;                  /* of a step: batch_size x grad_accum */
     bool packing, shuffle;
     uint64_t seed;
-    size_t max_bytes;          /* for the machine's buffers; 0: no limit */
+    size_t max_bytes; /* for the machine's buffers; 0: no limit */
 } tq_trainer_options;
 
 typedef struct tq_trainer {
@@ -45,10 +45,10 @@ typedef struct tq_trainer {
 } tq_trainer;
 
 typedef struct tq_step_result {
-    int64_t step;       /* this one's number, from 1 */
-    int64_t epoch;      /* that its rows belong to, from 0 */
-    double loss;        /* weighted mean -log p of the target tokens, before the update */
-    double objective;   /* the objective's loss; the same for sft */
+    int64_t step;     /* this one's number, from 1 */
+    int64_t epoch;    /* that its rows belong to, from 0 */
+    double loss;      /* weighted mean -log p of the target tokens, before the update */
+    double objective; /* the objective's loss; the same for sft */
     double lr, grad_norm;
     int64_t tokens, targets;
     int passes;
@@ -60,10 +60,11 @@ typedef struct tq_step_result {
 toque_status tq_trainer_init(tq_trainer *t, tq_adapter *adapter, const tq_dataset *data, const tq_dataset *held_out,
                              const tq_trainer_options *o, toque_error *err) TQ_MUST;
 void tq_trainer_clear(tq_trainer *t); /* accepts a zeroed struct */
-/* One optimizer step. ENONFINITE names the step and the place; ECANCELED when ctx->canceled was set: in both cases values
- * and states are those of the step before. */
+/* One optimizer step. ENONFINITE names the step and the place; ECANCELED when ctx->canceled was set: in both cases
+ * values and states are those of the step before. */
 toque_status tq_trainer_step(tq_trainer *t, tq_step_result *result, toque_error *err) TQ_MUST;
-/* Only the gradient of the next step, left in adapter->grads, and its losses: what tq_trainer_step does before the update. */
+/* Only the gradient of the next step, left in adapter->grads, and its losses: what tq_trainer_step does before the
+ * update. */
 toque_status tq_trainer_gradient(tq_trainer *t, tq_step_result *result, toque_error *err) TQ_MUST;
 /* The weighted mean -log p over all rows of a set, without dropout; *targets (may be NULL) counts its target tokens. */
 toque_status tq_trainer_evaluate(tq_trainer *t, const tq_dataset *set, double *loss, int64_t *targets,

@@ -7,9 +7,16 @@
 
 static toque_status load_rows(tq_tune *t, tq_dataset *set, const tq_option_list *paths, toque_error *err) {
     const tq_recipe *r = t->recipe;
-    tq_data_options o = {.paths = paths->items, .n_paths = paths->len, .format = r->format, .prompt_column = r->prompt_column,
-                         .answer_column = r->answer_column, .text_column = r->text_column, .label_column = r->label_column,
-                         .system = r->system, .train_on = (tq_train_on)r->train_on, .max_length = (int)r->max_length};
+    tq_data_options o = {.paths = paths->items,
+                         .n_paths = paths->len,
+                         .format = r->format,
+                         .prompt_column = r->prompt_column,
+                         .answer_column = r->answer_column,
+                         .text_column = r->text_column,
+                         .label_column = r->label_column,
+                         .system = r->system,
+                         .train_on = (tq_train_on)r->train_on,
+                         .max_length = (int)r->max_length};
     TQ_TRY(tq_dataset_load(set, t->model, &o, err));
     tq_buf_puts(&t->notes, set->notes.data);
     return TOQUE_OK;
@@ -34,8 +41,13 @@ static toque_status make_adapter(tq_tune *t, const tq_option_set *given, toque_e
         TQ_TRY(tq_adapter_load(&t->adapter, t->model, r->init_adapter, err));
         return tq_recipe_resolve_adapter(r, given, t->adapter, &t->notes, err);
     }
-    tq_adapter_options o = {.kind = r->method, .rank = (int)r->rank, .alpha = (float)r->alpha, .dropout = (float)r->dropout,
-                            .rslora = r->rslora, .targets = r->targets_text, .seed = (uint64_t)r->seed};
+    tq_adapter_options o = {.kind = r->method,
+                            .rank = (int)r->rank,
+                            .alpha = (float)r->alpha,
+                            .dropout = (float)r->dropout,
+                            .rslora = r->rslora,
+                            .targets = r->targets_text,
+                            .seed = (uint64_t)r->seed};
     return tq_adapter_new(&t->adapter, t->model, &o, err);
 }
 
@@ -43,7 +55,8 @@ static toque_status make_trainer(tq_tune *t, toque_error *err) {
     const tq_recipe *r = t->recipe;
     bool keep_best = r->keep == TQ_KEEP_BEST;
     int64_t rows = r->batch_size * r->grad_accum;
-    if (rows > INT32_MAX) return TQ_FAIL(err, EINVAL, "a step of %lld rows is too large: lower batch_size", (long long)rows);
+    if (rows > INT32_MAX)
+        return TQ_FAIL(err, EINVAL, "a step of %lld rows is too large: lower batch_size", (long long)rows);
     size_t room;
     TQ_TRY(tq_memory_plan_make(&t->plan, t->adapter, r->optimizer_row, keep_best, &room, err));
     TQ_TRY(tq_adapter_train(t->adapter, err));
@@ -54,7 +67,9 @@ static toque_status make_trainer(tq_tune *t, toque_error *err) {
     tq_trainer_options o = {
         .objective = r->objective_row,
         .optimizer = r->optimizer_row,
-        .schedule = {.kind = (tq_schedule_kind)r->scheduler, .lr = r->lr, .warmup = tq_schedule_warmup(r->warmup, r->steps),
+        .schedule = {.kind = (tq_schedule_kind)r->scheduler,
+                     .lr = r->lr,
+                     .warmup = tq_schedule_warmup(r->warmup, r->steps),
                      .total = r->steps},
         .weight_decay = r->weight_decay,
         .clip = r->clip,
@@ -74,8 +89,11 @@ static toque_status make_trainer(tq_tune *t, toque_error *err) {
 static toque_status describe_inputs(tq_tune *t, toque_error *err) {
     json_t *recipe = tq_recipe_json(t->recipe);
     const char *base = tq_model_hash(t->model);
-    if (!recipe) return TQ_NOMEM(err);
-    t->inputs = json_pack("{s:s, s:s, s:s, s:s, s:o}", "base model", base ? base : "", "data", t->data.hash, "eval_data",
+    if (!recipe || !*base) {
+        json_decref(recipe);
+        return TQ_NOMEM(err);
+    }
+    t->inputs = json_pack("{s:s, s:s, s:s, s:s, s:o}", "base model", base, "data", t->data.hash, "eval_data",
                           t->own_held_out ? t->held_out.hash : "", "compute",
                           t->ctx->compute == TQ_COMPUTE_BF16 ? "bf16" : "f32", "recipe", recipe);
     return t->inputs ? TOQUE_OK : TQ_NOMEM(err);
@@ -145,9 +163,10 @@ bool tq_tune_describe_data(const tq_tune *t, tq_buf *out) {
         tq_buf_printf(out, ", %zu DROPPED: longer than max_length %lld (the longest has %d tokens)", d->n_too_long,
                       (long long)t->recipe->max_length, d->longest);
     if (d->n_split) tq_buf_printf(out, ", %zu rows split into one per assistant turn", d->n_split);
-    tq_buf_printf(out, "\ntokens: %zu, of which %zu (%.0f %%) are learned; a row: min %d, 50 %% %d, 90 %% %d, 99 %% %d, max %d\n",
-                  tokens, targets, 100.0 * (double)targets / (double)tokens, lengths[0], lengths[d->n / 2],
-                  lengths[d->n * 9 / 10], lengths[d->n * 99 / 100], lengths[d->n - 1]);
+    tq_buf_printf(
+        out, "\ntokens: %zu, of which %zu (%.0f %%) are learned; a row: min %d, 50 %% %d, 90 %% %d, 99 %% %d, max %d\n",
+        tokens, targets, 100.0 * (double)targets / (double)tokens, lengths[0], lengths[d->n / 2],
+        lengths[d->n * 9 / 10], lengths[d->n * 99 / 100], lengths[d->n - 1]);
     tq_free(&t->ctx->mem, lengths);
     return !out->failed;
 }

@@ -2,9 +2,10 @@
  * then runs steps, evaluations and checkpoints into the run folder (tune_run.c). It prints nothing: the caller shows
  * `notes` and `plan` before starting, and listens to events.
  *
- * The loop, between two steps, in this order: an evaluation if one is due and not yet made; patience; a checkpoint if one
- * is due and not yet made; cancellation. A step's line is in metrics.jsonl before anything else happens. So wherever a
- * process is killed, the last checkpoint with the lines up to its step is a state that an uninterrupted run passes through.
+ * The loop, between two steps, in this order: an evaluation if one is due and not yet made; patience; a checkpoint if
+ * one is due and not yet made; cancellation. A step's line is in metrics.jsonl before anything else happens. So
+ * wherever a process is killed, the last checkpoint with the lines up to its step is a state that an uninterrupted run
+ * passes through.
  */
 #ifndef TQ_TRAIN_TUNE_H
 #define TQ_TRAIN_TUNE_H
@@ -23,18 +24,18 @@ typedef struct tq_tune {
     tq_recipe *recipe;
     tq_model *model;
     tq_dataset data, held_out;
-    bool own_held_out;       /* from eval_data: it has files and a hash of its own */
+    bool own_held_out; /* from eval_data: it has files and a hash of its own */
     tq_adapter *adapter;
     tq_trainer trainer;
     tq_memory_plan plan;
-    tq_buf notes;            /* lines: defaults that were chosen, what the data is */
+    tq_buf notes; /* lines: defaults that were chosen, what the data is */
     tq_run run;
     tq_metrics metrics;
     tq_progress_state at;
-    float *best;             /* [adapter->n] with keep best */
+    float *best; /* [adapter->n] with keep best */
     json_t *inputs;
-    int64_t saved;           /* the step of the checkpoint on disk; -1: none */
-    int64_t resumed;         /* the step that this process began at */
+    int64_t saved;   /* the step of the checkpoint on disk; -1: none */
+    int64_t resumed; /* the step that this process began at */
 } tq_tune;
 
 typedef struct tq_tune_events { /* each may be NULL */
@@ -46,16 +47,18 @@ typedef struct tq_tune_events { /* each may be NULL */
 } tq_tune_events;
 
 /* Everything up to the memory plan; nothing on disk changes. given as in recipe.h. */
-toque_status tq_tune_open(tq_tune *t, tq_ctx *ctx, tq_recipe *recipe, const tq_option_set *given, toque_error *err) TQ_MUST;
+toque_status tq_tune_open(tq_tune *t, tq_ctx *ctx, tq_recipe *recipe, const tq_option_set *given,
+                          toque_error *err) TQ_MUST;
 void tq_tune_close(tq_tune *t); /* accepts a zeroed struct */
 bool tq_tune_has_held_out(const tq_tune *t);
 /* The figures of the data as lines: rows, dropped, tokens, quantiles of their lengths. */
 bool tq_tune_describe_data(const tq_tune *t, tq_buf *out);
-/* Opens the run folder and writes recipe_yaml into it, or reads its checkpoint. A resumed run without a checkpoint begins
- * at step 0. EINVAL when recipe, data or base differ from the checkpoint's. */
-toque_status tq_tune_start(tq_tune *t, const char *dir, tq_run_mode mode, const tq_buf *recipe_yaml, toque_error *err) TQ_MUST;
-/* Steps until the end. ECANCELED: stopped between two steps, with a checkpoint saved. ENONFINITE: the checkpoint stays as it
- * was, the adapter gets the best values if there are any. */
+/* Opens the run folder and writes recipe_yaml into it, or reads its checkpoint. A resumed run without a checkpoint
+ * begins at step 0. EINVAL when recipe, data or base differ from the checkpoint's. */
+toque_status tq_tune_start(tq_tune *t, const char *dir, tq_run_mode mode, const tq_buf *recipe_yaml,
+                           toque_error *err) TQ_MUST;
+/* Steps until the end. ECANCELED: stopped between two steps, with a checkpoint saved. ENONFINITE: the checkpoint stays
+ * as it was, the adapter gets the best values if there are any. */
 toque_status tq_tune_run(tq_tune *t, const tq_tune_events *events, toque_error *err) TQ_MUST;
 /* The model card, from the finished run. */
 toque_status tq_tune_write_card(tq_tune *t, const char *recipe_yaml, toque_error *err) TQ_MUST;

@@ -13,7 +13,10 @@ static double epochs_at(const tq_tune *t, int64_t step) {
 /* --- starting ------------------------------------------------------------------------------------ */
 
 static tq_checkpoint checkpoint_of(tq_tune *t) {
-    tq_checkpoint c = {.at = t->at, .inputs = t->inputs, .n = t->adapter->n, .values = t->adapter->values,
+    tq_checkpoint c = {.at = t->at,
+                       .inputs = t->inputs,
+                       .n = t->adapter->n,
+                       .values = t->adapter->values,
                        .n_states = t->recipe->optimizer_row->n_states};
     for (int i = 0; i < c.n_states; i++) c.states[i] = t->trainer.states[i];
     return c;
@@ -29,8 +32,8 @@ static toque_status read_checkpoint(tq_tune *t, const char *path, toque_error *e
     tq_checkpoint_close(file);
     if (status != TOQUE_OK) return status;
     if (c.at.step > t->recipe->steps || (c.at.best_step > 0 && !c.best != !t->best))
-        return TQ_FAIL(err, EFORMAT, "%s contradicts itself: step %lld of %lld, %s best values", path, (long long)c.at.step,
-                       (long long)t->recipe->steps, c.best ? "with" : "without");
+        return TQ_FAIL(err, EFORMAT, "%s contradicts itself: step %lld of %lld, %s best values", path,
+                       (long long)c.at.step, (long long)t->recipe->steps, c.best ? "with" : "without");
     t->at = c.at;
     t->trainer.step = t->saved = t->resumed = c.at.step;
     return TOQUE_OK;
@@ -42,7 +45,8 @@ static toque_status open_metrics(tq_tune *t, toque_error *err) {
     int64_t last;
     toque_status status = tq_metrics_open(&t->metrics, &t->ctx->mem, path, t->saved, t->at.evaluated, &last, err);
     if (status == TOQUE_OK && last < t->at.step)
-        tq_log(t->ctx, TQ_WARNING, "%s ends at step %lld, the checkpoint is of step %lld: the steps between have no line", path,
+        tq_log(t->ctx, TQ_WARNING,
+               "%s ends at step %lld, the checkpoint is of step %lld: the steps between have no line", path,
                (long long)last, (long long)t->at.step);
     tq_free(&t->ctx->mem, path);
     return status;
@@ -134,9 +138,15 @@ static toque_status one_step(tq_tune *t, const tq_tune_events *events, toque_err
     TQ_TRY(tq_trainer_step(&t->trainer, &r, err));
     t->at.step = t->trainer.step;
     bool same = !t->recipe->objective_row->reads_logp;
-    tq_metrics_step line = {.step = r.step, .epoch = epochs_at(t, r.step), .loss = r.loss,
-                            .objective = same ? NULL : t->recipe->objective_row->name, .objective_loss = r.objective,
-                            .lr = r.lr, .grad_norm = r.grad_norm, .tokens = r.tokens, .target_tokens = r.targets,
+    tq_metrics_step line = {.step = r.step,
+                            .epoch = epochs_at(t, r.step),
+                            .loss = r.loss,
+                            .objective = same ? NULL : t->recipe->objective_row->name,
+                            .objective_loss = r.objective,
+                            .lr = r.lr,
+                            .grad_norm = r.grad_norm,
+                            .tokens = r.tokens,
+                            .target_tokens = r.targets,
                             .tokens_per_second = (double)r.tokens / (r.seconds > 1e-9 ? r.seconds : 1e-9)};
     TQ_TRY(tq_metrics_put_step(&t->metrics, &line, err));
     if (events->step) events->step(events->arg, &r);
@@ -150,7 +160,8 @@ static toque_status loop(tq_tune *t, const tq_tune_events *events, toque_error *
         int64_t every = t->recipe->save_every;
         if (end || (every > 0 && t->at.step > 0 && t->at.step % every == 0)) TQ_TRY(save(t, events, err));
         if (end) return TOQUE_OK;
-        if (atomic_load(&t->ctx->canceled)) return TQ_FAIL(err, ECANCELED, "canceled after step %lld", (long long)t->at.step);
+        if (atomic_load(&t->ctx->canceled))
+            return TQ_FAIL(err, ECANCELED, "canceled after step %lld", (long long)t->at.step);
         TQ_TRY(one_step(t, events, err));
     }
 }
@@ -177,15 +188,31 @@ toque_status tq_tune_write_card(tq_tune *t, const char *recipe_yaml, toque_error
         tokens += (size_t)t->data.examples[i].n;
         targets += (size_t)t->data.examples[i].n_targets;
     }
-    tq_card card = {.dir = t->run.dir, .model = r->model, .model_hash = tq_model_hash(t->model),
-                    .architecture = t->model->config.arch->name, .data = r->data.items, .n_data = r->data.len,
-                    .data_hash = t->data.hash, .eval_hash = t->own_held_out ? t->held_out.hash : NULL, .rows = t->data.n,
-                    .held_out_rows = t->held_out.n, .dropped_rows = t->data.n_too_long, .tokens = tokens, .targets = targets,
-                    .method = r->method, .objective = r->objective, .trained_values = t->adapter->n, .steps = t->at.step,
-                    .kept_step = tq_tune_kept_step(t), .epochs = epochs_at(t, t->at.step),
+    tq_card card = {.dir = t->run.dir,
+                    .model = r->model,
+                    .model_hash = tq_model_hash(t->model),
+                    .architecture = t->model->config.arch->name,
+                    .data = r->data.items,
+                    .n_data = r->data.len,
+                    .data_hash = t->data.hash,
+                    .eval_hash = t->own_held_out ? t->held_out.hash : NULL,
+                    .rows = t->data.n,
+                    .held_out_rows = t->held_out.n,
+                    .dropped_rows = t->data.n_too_long,
+                    .tokens = tokens,
+                    .targets = targets,
+                    .method = r->method,
+                    .objective = r->objective,
+                    .trained_values = t->adapter->n,
+                    .steps = t->at.step,
+                    .kept_step = tq_tune_kept_step(t),
+                    .epochs = epochs_at(t, t->at.step),
                     .first_loss = series.n_loss ? series.loss[0].value : NAN,
-                    .last_loss = series.n_loss ? series.loss[series.n_loss - 1].value : NAN, .base_eval = t->at.base_eval,
-                    .best_eval = t->at.best_eval, .last_eval = t->at.last_eval, .recipe = recipe_yaml};
+                    .last_loss = series.n_loss ? series.loss[series.n_loss - 1].value : NAN,
+                    .base_eval = t->at.base_eval,
+                    .best_eval = t->at.best_eval,
+                    .last_eval = t->at.last_eval,
+                    .recipe = recipe_yaml};
     tq_buf text;
     tq_buf_init(&text, &t->ctx->mem, 1 << 20);
     tq_card_write(&card, &text);

@@ -158,11 +158,12 @@ ok "a context over the model's is refused" one_error_line
 cat >"$work/rows.jsonl" <<'END'
 {"messages": [{"role": "user", "content": "What is the capital of France?"}, {"role": "assistant", "content": "Paris"}]}
 {"messages": [{"role": "user", "content": "What is the capital of France?"}, {"role": "assistant", "content": "Hat"}]}
-{"text": "The mill stood where the two streams met."}
+{"messages": [{"role": "user", "content": "A row without an answer"}]}
 END
 run 0 score -m "$model" --threads 1 --tokens "$work/rows.jsonl"
 ok "score prints a line a row" json "len(d) == 3"
 ok "the right answer is likelier" json "d[0]['logprob'] > d[1]['logprob'] and d[0]['tokens'] > 0"
+ok "a row without an answer scores nothing" json "d[2]['logprob'] == 0 and d[2]['tokens'] == 0"
 ok "the sum is of the tokens" json "all(len(r['token_logprobs']) == r['tokens'] and abs(sum(r['token_logprobs']) - r['logprob']) < 1e-4 for r in d)"
 run 0 score -m "$model" --threads 1 "$work/rows.jsonl"
 ok "score has exactly its keys" json "all(sorted(r) == ['logprob', 'tokens'] for r in d)"

@@ -1,4 +1,5 @@
-/* A context with the small random model of tests/train/small_model.h, in f32 on two threads, for tests of this folder. */
+/* A context with the small random model of tests/train/small_model.h, in f32 on two threads, for tests of this folder.
+ */
 #ifndef TEST_INFER_SMALL_H
 #define TEST_INFER_SMALL_H
 
@@ -23,9 +24,9 @@ typedef struct small {
     toque_error err;
 } small;
 
-#define OK(s, call) \
-    do { \
-        if ((call) != TOQUE_OK) fail_msg("%s", (s)->err.message); \
+#define OK(s, call)                                                                                                    \
+    do {                                                                                                               \
+        if ((call) != TOQUE_OK) fail_msg("%s", (s)->err.message);                                                      \
     } while (0)
 
 static int small_open(void **state) {

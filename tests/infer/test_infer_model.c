@@ -1,5 +1,5 @@
-/* Inference on the real model (TOQUE_TEST_MODEL) against transformers in f32: greedy continuations, log-probabilities and
- * perplexity. data/cases.json comes from tools/reference/infer_cases.py; no case stands near a tie. */
+/* Inference on the real model (TOQUE_TEST_MODEL) against transformers in f32: greedy continuations, log-probabilities
+ * and perplexity. data/cases.json comes from tools/reference/infer_cases.py; no case stands near a tie. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -23,9 +23,9 @@ typedef struct engine {
     toque_error err;
 } engine;
 
-#define OK(e, call) \
-    do { \
-        if ((call) != TOQUE_OK) fail_msg("%s", (e)->err.message); \
+#define OK(e, call)                                                                                                    \
+    do {                                                                                                               \
+        if ((call) != TOQUE_OK) fail_msg("%s", (e)->err.message);                                                      \
     } while (0)
 
 static int open_engine(void **state) {
@@ -89,7 +89,8 @@ static void greedy_answers_are_those_of_transformers(void **state) {
         tq_generated_init(&g, &e->ctx->mem);
         tq_sampling greedy = tq_sampling_default();
         OK(e, tq_generate(session, prompt, n, NULL, &greedy,
-                          &(tq_generate_options){.max_tokens = 64, .ignore_eos = true, .prefill_only = true}, &g, &e->err));
+                          &(tq_generate_options){.max_tokens = 64, .ignore_eos = true, .prefill_only = true}, &g,
+                          &e->err));
         assert_int_equal(g.tokens.len, 64);
         assert_memory_equal(g.tokens.ids, expected, sizeof expected);
         tq_generated_clear(&g);
@@ -124,7 +125,8 @@ static void chosen_tokens_have_the_log_probabilities_of_transformers(void **stat
     for (int i = 0; i < ITEMS; i++)
         for (int t = 1; t < items[i].n; t++) {
             if (!target[i][t]) continue;
-            double expected = json_number_value(json_array_get(json_object_get(json_array_get(cases, (size_t)i), "logp"), (size_t)t));
+            double expected =
+                json_number_value(json_array_get(json_object_get(json_array_get(cases, (size_t)i), "logp"), (size_t)t));
             worst = fmax(worst, fabs((double)logp[i][t] - expected));
             compared++;
         }
@@ -137,7 +139,8 @@ static void chosen_tokens_have_the_log_probabilities_of_transformers(void **stat
 /* Longer than a pass: in chunks over a cache. */
 static void a_sequence_of_several_passes_agrees_too(void **state) {
     engine *e = *state;
-    const json_t *c = json_object_get(e->cases, "long"), *at = json_object_get(c, "at"), *expected = json_object_get(c, "logp");
+    const json_t *c = json_object_get(e->cases, "long"), *at = json_object_get(c, "at"),
+                 *expected = json_object_get(c, "logp");
     static tq_token tokens[1000];
     static float logp[1000];
     tq_score_item item = {.tokens = tokens, .n = read_tokens(json_object_get(c, "tokens"), tokens, 1000), .logp = logp};
@@ -146,7 +149,8 @@ static void a_sequence_of_several_passes_agrees_too(void **state) {
     OK(e, tq_score(scorer, &item, 1, &e->err));
     double worst = 0;
     for (size_t i = 0; i < json_array_size(at); i++)
-        worst = fmax(worst, fabs((double)logp[json_integer_value(json_array_get(at, i))] - json_number_value(json_array_get(expected, i))));
+        worst = fmax(worst, fabs((double)logp[json_integer_value(json_array_get(at, i))] -
+                                 json_number_value(json_array_get(expected, i))));
     print_message("largest difference %.2g, of the sum %.2g\n", worst, fabs(item.sum - number(c, "sum")));
     assert_true(json_array_size(at) > 20);
     assert_true(worst < 1e-3);
@@ -169,8 +173,8 @@ static void perplexity_is_that_of_transformers(void **state) {
     assert_int_equal(json_array_size(cases), 3);
     json_array_foreach(cases, i, c) {
         tq_perplexity p;
-        OK(e, tq_perplexity_run(scorer, list.ids, list.len, (int)number(c, "context"), (int)number(c, "stride"), NULL, NULL,
-                                NULL, &p, &e->err));
+        OK(e, tq_perplexity_run(scorer, list.ids, list.len, (int)number(c, "context"), (int)number(c, "stride"), NULL,
+                                NULL, NULL, &p, &e->err));
         print_message("context %g: nll %.6f, expected %.6f\n", number(c, "context"), p.nll, number(c, "nll"));
         assert_int_equal(p.tokens, json_integer_value(json_object_get(c, "tokens")));
         assert_true(fabs(p.nll - number(c, "nll")) < 1e-3);

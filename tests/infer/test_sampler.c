@@ -295,8 +295,9 @@ static void values_out_of_range_are_named(void **state) {
         tq_sampling o;
         const char *says;
     } cases[] = {
-        {at_temperature(-1), "temperature"}, {at_temperature(NAN), "temperature"}, {at_temperature(1), "top_p"},
-        {at_temperature(1), "min_p"},        {at_temperature(1), "top_k"},         {at_temperature(1), "repeat_penalty"},
+        {at_temperature(-1), "temperature"}, {at_temperature(NAN), "temperature"},
+        {at_temperature(1), "top_p"},        {at_temperature(1), "min_p"},
+        {at_temperature(1), "top_k"},        {at_temperature(1), "repeat_penalty"},
         {at_temperature(1), "token 8"},      {at_temperature(1), "nan"},
     };
     cases[2].o.top_p = 1.5;

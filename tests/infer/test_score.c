@@ -72,8 +72,11 @@ static void a_mask_selects_and_leaves_the_rest_zero(void **state) {
     float all[30], some[30];
     uint8_t target[30] = {[0] = 1, [5] = 1, [6] = 1, [20] = 1}, none[30] = {1};
     small_tokens(tokens, 30, 2);
-    tq_score_item items[] = {{.tokens = tokens, .n = 30, .logp = all}, {.tokens = tokens, .n = 30, .target = target, .logp = some},
-                             {.tokens = tokens, .n = 30, .target = none}, {.tokens = tokens, .n = 1}, {.n = 0}};
+    tq_score_item items[] = {{.tokens = tokens, .n = 30, .logp = all},
+                             {.tokens = tokens, .n = 30, .target = target, .logp = some},
+                             {.tokens = tokens, .n = 30, .target = none},
+                             {.tokens = tokens, .n = 1},
+                             {.n = 0}};
     tq_scorer *scorer = make(s);
     OK(s, tq_score(scorer, items, 5, &s->err));
     assert_int_equal(items[1].n_targets, 3); /* nothing stands before token 0 */
@@ -89,7 +92,8 @@ static void windows_score_every_token_once(void **state) {
     small_tokens(tokens, TEXT, 3);
     tq_scorer *scorer = make(s);
     /* context, stride, tokens: a window's first is never scored, so without overlap every window loses one */
-    const int cases[][3] = {{20, 20, 95}, {20, 7, 100}, {20, 19, 100}, {256, 256, 100}, {2, 1, 100}, {2, 2, 50}, {100, 100, 99}};
+    const int cases[][3] = {{20, 20, 95}, {20, 7, 100}, {20, 19, 100}, {256, 256, 100},
+                            {2, 1, 100},  {2, 2, 50},   {100, 100, 99}};
     for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
         int context = cases[c][0], stride = cases[c][1];
         tq_perplexity p;
@@ -124,8 +128,9 @@ static void wrong_input_is_refused(void **state) {
     assert_non_null(strstr(s->err.message, "257"));
     const int bad[][3] = {{300, 257, 257}, {300, 1, 1}, {300, 20, 0}, {300, 20, 21}, {1, 20, 20}, {0, 20, 20}};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
-        assert_int_equal(tq_perplexity_run(scorer, tokens, (size_t)bad[i][0], bad[i][1], bad[i][2], NULL, NULL, NULL, &p, &s->err),
-                         TOQUE_EINVAL);
+        assert_int_equal(
+            tq_perplexity_run(scorer, tokens, (size_t)bad[i][0], bad[i][1], bad[i][2], NULL, NULL, NULL, &p, &s->err),
+            TOQUE_EINVAL);
     tokens[3] = SMALL_V;
     item.n = 20;
     assert_int_equal(tq_score(scorer, &item, 1, &s->err), TOQUE_EINVAL);
@@ -164,9 +169,12 @@ static void no_memory_is_returned(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(scores_are_the_log_softmax_of_logits), cmocka_unit_test(company_changes_no_bit),
-        cmocka_unit_test(a_mask_selects_and_leaves_the_rest_zero), cmocka_unit_test(windows_score_every_token_once),
-        cmocka_unit_test(wrong_input_is_refused), cmocka_unit_test(no_memory_is_returned),
+        cmocka_unit_test(scores_are_the_log_softmax_of_logits),
+        cmocka_unit_test(company_changes_no_bit),
+        cmocka_unit_test(a_mask_selects_and_leaves_the_rest_zero),
+        cmocka_unit_test(windows_score_every_token_once),
+        cmocka_unit_test(wrong_input_is_refused),
+        cmocka_unit_test(no_memory_is_returned),
     };
     return cmocka_run_group_tests(tests, small_open, small_close);
 }

@@ -83,7 +83,9 @@ static void other_hats_reuse_nothing(void **state) {
     float base[SMALL_V], worn[SMALL_V];
     small_tokens(tokens, N, 4);
     tq_adapter *a;
-    OK(s, tq_adapter_new(&a, s->model, &(tq_adapter_options){.kind = "lora", .rank = 4, .alpha = 8, .targets = "all-linear"}, &s->err));
+    OK(s,
+       tq_adapter_new(&a, s->model,
+                      &(tq_adapter_options){.kind = "lora", .rank = 4, .alpha = 8, .targets = "all-linear"}, &s->err));
     for (size_t i = 0; i < a->n; i++) a->values[i] = 0.05f * (float)(i % 7) - 0.15f;
     tq_hat one = tq_adapter_hat(a, 1), half = tq_adapter_hat(a, 0.5f);
     const tq_hats at_one = {&one, 1}, at_half = {&half, 1}, none = {NULL, 0};

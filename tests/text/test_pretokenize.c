@@ -75,8 +75,14 @@ static void words_are_cut_as_their_makers_cut(void **state) {
     check("gpt-4o", "HelloWorld's", "Hello|World's");
     check("deepseek-llm", "ab 12,我 \n", "ab| |12|,|我| |\n");
     check("falcon", "1234 a+b", "123|4| a|+|b");
-    check("gpt-2", "a\xE1\xA0\x8E" "b", "a|\xE1\xA0\x8E|b"); /* U+180E is no space */
-    check("gpt-2", "a\xC2\x85\xC2\x85" "b", "a|\xC2\x85|\xC2\x85|b");
+    check("gpt-2",
+          "a\xE1\xA0\x8E"
+          "b",
+          "a|\xE1\xA0\x8E|b"); /* U+180E is no space */
+    check("gpt-2",
+          "a\xC2\x85\xC2\x85"
+          "b",
+          "a|\xC2\x85|\xC2\x85|b");
 }
 
 static void unknown_names_are_refused(void **state) {
@@ -96,13 +102,22 @@ static void utf8_is_decoded_by_the_standard(void **state) {
         size_t n, len;
         uint32_t cp;
     } cases[] = {
-        {"a", 1, 1, 'a'},          {"\xC2\x80", 2, 2, 0x80},         {"\xDF\xBF", 2, 2, 0x7FF},
-        {"\xE0\xA0\x80", 3, 3, 0x800}, {"\xED\x9F\xBF", 3, 3, 0xD7FF}, {"\xF4\x8F\xBF\xBF", 4, 4, 0x10FFFF},
-        {"\xC0\x80", 2, 1, TQ_UTF8_BAD},         {"\x80", 1, 1, TQ_UTF8_BAD},
-        {"\xE0\x80\x80", 3, 1, TQ_UTF8_BAD},     {"\xED\xA0\x80", 3, 1, TQ_UTF8_BAD},
-        {"\xF4\x90\x80\x80", 4, 1, TQ_UTF8_BAD}, {"\xF5\x80", 2, 1, TQ_UTF8_BAD},
-        {"\xE1\x80\xE2", 3, 2, TQ_UTF8_BAD},     {"\xF1\x80\x80\x41", 4, 3, TQ_UTF8_BAD},
-        {"\xE1\x80", 2, 2, TQ_UTF8_CUT},         {"\xF1", 1, 1, TQ_UTF8_CUT},
+        {"a", 1, 1, 'a'},
+        {"\xC2\x80", 2, 2, 0x80},
+        {"\xDF\xBF", 2, 2, 0x7FF},
+        {"\xE0\xA0\x80", 3, 3, 0x800},
+        {"\xED\x9F\xBF", 3, 3, 0xD7FF},
+        {"\xF4\x8F\xBF\xBF", 4, 4, 0x10FFFF},
+        {"\xC0\x80", 2, 1, TQ_UTF8_BAD},
+        {"\x80", 1, 1, TQ_UTF8_BAD},
+        {"\xE0\x80\x80", 3, 1, TQ_UTF8_BAD},
+        {"\xED\xA0\x80", 3, 1, TQ_UTF8_BAD},
+        {"\xF4\x90\x80\x80", 4, 1, TQ_UTF8_BAD},
+        {"\xF5\x80", 2, 1, TQ_UTF8_BAD},
+        {"\xE1\x80\xE2", 3, 2, TQ_UTF8_BAD},
+        {"\xF1\x80\x80\x41", 4, 3, TQ_UTF8_BAD},
+        {"\xE1\x80", 2, 2, TQ_UTF8_CUT},
+        {"\xF1", 1, 1, TQ_UTF8_CUT},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         uint32_t cp;

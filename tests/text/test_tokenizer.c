@@ -47,7 +47,7 @@ static void check(fixture *f, const char *text, bool add, bool special, const ex
     if (list.len != n) fail_msg("'%s': %zu tokens, expected %zu", text, list.len, n);
     tq_tokens_clear(&list);
 }
-#define CHECK(f, text, add, special, ...) \
+#define CHECK(f, text, add, special, ...)                                                                              \
     check((f), (text), (add), (special), (expected[]){__VA_ARGS__}, COUNT(((expected[]){__VA_ARGS__})))
 
 static void bpe_merges_by_rank_within_words(void **state) {
@@ -67,7 +67,10 @@ static void bpe_covers_bytes(void **state) {
     (void)state;
     fixture *f = open_vocab(vocab_bpe);
     CHECK(f, "aéb", false, false, {BPE_A, 0, 1}, {BPE_E_ACUTE, 1, 3}, {BPE_B, 3, 4});
-    CHECK(f, "a\xC3" "b", false, false, {BPE_A, 0, 1}, {BPE_C3, 1, 2}, {BPE_B, 2, 3}); /* not UTF-8 */
+    CHECK(f,
+          "a\xC3"
+          "b",
+          false, false, {BPE_A, 0, 1}, {BPE_C3, 1, 2}, {BPE_B, 2, 3}); /* not UTF-8 */
     CHECK(f, "\xA9\xC3", false, false, {BPE_A9, 0, 1}, {BPE_C3, 1, 2});
     /* A byte that the vocabulary lacks vanishes and its neighbours merge; x, y and z belong to the word's tokens. */
     CHECK(f, "xaybz", false, false, {BPE_AB, 0, 5});
@@ -216,15 +219,28 @@ static void streams_give_whole_characters(void **state) {
     check_stream(vocab_bpe, false, (tq_token[]){BPE_A, BPE_C3, BPE_A9, BPE_SPACE_A},
                  (const char *[]){"a", "a", "aé", "aé a", "aé a"}, 4);
     check_stream(vocab_bpe, false, (tq_token[]){BPE_C3, BPE_A, BPE_A9, BPE_C3},
-                 (const char *[]){"", "\xEF\xBF\xBD" "a", "\xEF\xBF\xBD" "a\xEF\xBF\xBD",
-                                  "\xEF\xBF\xBD" "a\xEF\xBF\xBD", "\xEF\xBF\xBD" "a\xEF\xBF\xBD\xEF\xBF\xBD"}, 4);
+                 (const char *[]){"",
+                                  "\xEF\xBF\xBD"
+                                  "a",
+                                  "\xEF\xBF\xBD"
+                                  "a\xEF\xBF\xBD",
+                                  "\xEF\xBF\xBD"
+                                  "a\xEF\xBF\xBD",
+                                  "\xEF\xBF\xBD"
+                                  "a\xEF\xBF\xBD\xEF\xBF\xBD"},
+                 4);
     check_stream(vocab_bpe, false, (tq_token[]){BPE_S, BPE_USER, -1, 1000, BPE_EMPTY},
                  (const char *[]){"", "<u>", "<u>", "<u>", "<u>", "<u>"}, 5);
     check_stream(vocab_bpe, true, (tq_token[]){BPE_S}, (const char *[]){"<|s|>", "<|s|>"}, 1);
     check_stream(vocab_spm, false, (tq_token[]){SPM_BOS, SPM_SPACE_AB, SPM_SPACE_A, SPM_E2, SPM_82, SPM_AC},
                  (const char *[]){"", "ab", "ab a", "ab a", "ab a", "ab a€", "ab a€"}, 6);
     check_stream(vocab_spm, false, (tq_token[]){SPM_E2, SPM_82, SPM_A}, /* one maximal subpart of two bytes */
-                 (const char *[]){"", "", "\xEF\xBF\xBD" "a", "\xEF\xBF\xBD" "a"}, 3);
+                 (const char *[]){"", "",
+                                  "\xEF\xBF\xBD"
+                                  "a",
+                                  "\xEF\xBF\xBD"
+                                  "a"},
+                 3);
 }
 
 static void vocabulary_answers_questions(void **state) {
@@ -249,18 +265,12 @@ static void vocabulary_answers_questions(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(bpe_merges_by_rank_within_words),
-        cmocka_unit_test(bpe_covers_bytes),
-        cmocka_unit_test(long_pieces_merge_like_short_ones),
-        cmocka_unit_test(control_tokens_only_where_allowed),
-        cmocka_unit_test(users_cannot_write_control_tokens),
-        cmocka_unit_test(spans_must_cover_the_text),
-        cmocka_unit_test(sentencepiece_merges_by_score),
-        cmocka_unit_test(unigram_takes_the_best_sum),
-        cmocka_unit_test(wordpiece_takes_the_longest),
-        cmocka_unit_test(wordpiece_gives_up_on_long_words),
-        cmocka_unit_test(streams_give_whole_characters),
-        cmocka_unit_test(vocabulary_answers_questions),
+        cmocka_unit_test(bpe_merges_by_rank_within_words),   cmocka_unit_test(bpe_covers_bytes),
+        cmocka_unit_test(long_pieces_merge_like_short_ones), cmocka_unit_test(control_tokens_only_where_allowed),
+        cmocka_unit_test(users_cannot_write_control_tokens), cmocka_unit_test(spans_must_cover_the_text),
+        cmocka_unit_test(sentencepiece_merges_by_score),     cmocka_unit_test(unigram_takes_the_best_sum),
+        cmocka_unit_test(wordpiece_takes_the_longest),       cmocka_unit_test(wordpiece_gives_up_on_long_words),
+        cmocka_unit_test(streams_give_whole_characters),     cmocka_unit_test(vocabulary_answers_questions),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

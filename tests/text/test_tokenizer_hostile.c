@@ -128,7 +128,8 @@ static void charsmaps_are_checked(void **state) {
     }
 }
 
-static const char sample[] = "ab abc <|s|> A é€ \xFF unaffable hello, ababababababababababababababababababababababababababab";
+static const char sample[] =
+    "ab abc <|s|> A é€ \xFF unaffable hello, ababababababababababababababababababababababababababab";
 
 /* Loads, tokenizes and decodes; OK only if all of it went through. */
 static toque_status whole_path(const vocab *v, tq_mem *mem) {

@@ -16,7 +16,7 @@ typedef struct vocab {
 
 static inline void vocab_raw(vocab *v, const void *p, size_t n) {
     if (n > sizeof v->data - v->n) abort();
-    memcpy(v->data + v->n, p, n);
+    if (n) memcpy(v->data + v->n, p, n);
     v->n += n;
 }
 
@@ -73,11 +73,32 @@ static inline void vocab_strs(vocab *v, const char *key, const char *const *s, s
 #define vocab_f32s(v, key, a) vocab_array((v), (key), TQ_GGUF_F32, (a), COUNT(a), 4)
 
 /* Byte-level BPE over a few bytes; U+0120 is the space, "Ã©" the two bytes of é. */
-enum { BPE_END, BPE_A, BPE_B, BPE_C, BPE_SPACE, BPE_AB, BPE_ABC, BPE_SPACE_A, BPE_SPACE_AB, BPE_USER, BPE_C3, BPE_A9,
-       BPE_E_ACUTE, BPE_S, BPE_EMPTY, BPE_ONE, BPE_LESS, BPE_BAR, BPE_LOW_S, BPE_MORE, BPE_A_AGAIN };
+enum {
+    BPE_END,
+    BPE_A,
+    BPE_B,
+    BPE_C,
+    BPE_SPACE,
+    BPE_AB,
+    BPE_ABC,
+    BPE_SPACE_A,
+    BPE_SPACE_AB,
+    BPE_USER,
+    BPE_C3,
+    BPE_A9,
+    BPE_E_ACUTE,
+    BPE_S,
+    BPE_EMPTY,
+    BPE_ONE,
+    BPE_LESS,
+    BPE_BAR,
+    BPE_LOW_S,
+    BPE_MORE,
+    BPE_A_AGAIN
+};
 static inline void vocab_bpe_tokens(vocab *v) {
-    static const char *const tokens[] = {"<|end|>", "a", "b", "c", "Ġ", "ab", "abc", "Ġa", "Ġab", "<u>", "Ã", "©",
-                                         "Ã©", "<|s|>", "", "1", "<", "|", "s", ">", "a"};
+    static const char *const tokens[] = {"<|end|>", "a",  "b",     "c", "Ġ", "ab", "abc", "Ġa", "Ġab", "<u>", "Ã",
+                                         "©",       "Ã©", "<|s|>", "",  "1", "<",  "|",   "s",  ">",   "a"};
     static const int32_t kinds[] = {3, 1, 1, 1, 1, 1, 1, 1, 1, 4, 1, 1, 1, 3, 1, 1, 1, 1, 1, 1, 1};
     vocab_str(v, "tokenizer.ggml.model", "gpt2");
     vocab_str(v, "tokenizer.ggml.pre", "gpt-2");
@@ -96,8 +117,8 @@ static inline void vocab_bpe(vocab *v) {
 
 enum { SPM_UNK, SPM_BOS, SPM_EOS, SPM_E2, SPM_82, SPM_AC, SPM_SPACE, SPM_A, SPM_B, SPM_SPACE_A, SPM_AB, SPM_SPACE_AB };
 static inline void vocab_spm(vocab *v) {
-    static const char *const tokens[] = {"<unk>", "<s>", "</s>", "<0xE2>", "<0x82>", "<0xAC>", "▁", "a", "b", "▁a", "ab",
-                                         "▁ab"};
+    static const char *const tokens[] = {"<unk>", "<s>", "</s>", "<0xE2>", "<0x82>", "<0xAC>",
+                                         "▁",     "a",   "b",    "▁a",     "ab",     "▁ab"};
     static const int32_t kinds[] = {2, 3, 3, 6, 6, 6, 1, 1, 1, 1, 1, 1};
     static const float scores[] = {0, 0, 0, 0, 0, 0, -4, -5, -6, -3, -2, -1};
     vocab_str(v, "tokenizer.ggml.model", "llama");
@@ -126,8 +147,8 @@ static inline void vocab_unigram(vocab *v) {
 
 enum { WP_PAD, WP_UNK, WP_CLS, WP_SEP, WP_UN, WP_AFF, WP_ABLE, WP_HELLO, WP_COMMA, WP_E, WP_HAN };
 static inline void vocab_wordpiece(vocab *v) {
-    static const char *const tokens[] = {"[PAD]", "[UNK]", "[CLS]", "[SEP]", "▁un", "aff", "able", "▁hello", "▁,", "▁e",
-                                         "▁我"};
+    static const char *const tokens[] = {"[PAD]", "[UNK]",  "[CLS]", "[SEP]", "▁un", "aff",
+                                         "able",  "▁hello", "▁,",    "▁e",    "▁我"};
     static const int32_t kinds[] = {3, 3, 3, 3, 1, 1, 1, 1, 1, 1, 1};
     vocab_str(v, "tokenizer.ggml.model", "bert");
     vocab_strs(v, "tokenizer.ggml.tokens", tokens, COUNT(tokens));

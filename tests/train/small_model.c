@@ -12,8 +12,9 @@
 
 enum { L = 2, C = 32, F = 64, H = 4, G = 2, D = 8 };
 
-static const char template[] = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
-                               "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
+static const char template[] =
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
 
 /* GPT-2's printable stand-in for a byte, as UTF-8. */
 static size_t stand_in(unsigned byte, char out[2]) {
@@ -30,11 +31,14 @@ static size_t stand_in(unsigned byte, char out[2]) {
 
 static toque_status put_vocabulary(tq_gguf_writer *w, toque_error *err) {
     char bytes[256][2];
-    tq_string words[SMALL_V] = {[SMALL_IM_START] = {"<|im_start|>", 12}, [SMALL_IM_END] = {"<|im_end|>", 10},
-                                [SMALL_EOS] = {"<|endoftext|>", 13}, [SMALL_AB] = {"ab", 2}};
+    tq_string words[SMALL_V] = {[SMALL_IM_START] = {"<|im_start|>", 12},
+                                [SMALL_IM_END] = {"<|im_end|>", 10},
+                                [SMALL_EOS] = {"<|endoftext|>", 13},
+                                [SMALL_AB] = {"ab", 2}};
     int32_t kinds[SMALL_V];
     for (unsigned b = 0; b < 256; b++) words[b] = (tq_string){bytes[b], stand_in(b, bytes[b])};
-    for (int i = 0; i < SMALL_V; i++) kinds[i] = i >= SMALL_IM_START && i <= SMALL_EOS ? TQ_TOKEN_CONTROL : TQ_TOKEN_NORMAL;
+    for (int i = 0; i < SMALL_V; i++)
+        kinds[i] = i >= SMALL_IM_START && i <= SMALL_EOS ? TQ_TOKEN_CONTROL : TQ_TOKEN_NORMAL;
     const tq_string merge = {"a b", 3};
     TQ_TRY(tq_gguf_put_str(w, "tokenizer.ggml.model", "gpt2", 4, err));
     TQ_TRY(tq_gguf_put_str(w, "tokenizer.ggml.pre", "gpt-2", 5, err));
@@ -52,9 +56,9 @@ typedef struct tensor {
 } tensor;
 
 static const tensor layer_tensors[] = {
-    {"attn_norm.weight", 1, C},       {"attn_q.weight", H * D, C}, {"attn_k.weight", G * D, C},
-    {"attn_v.weight", G * D, C},      {"attn_output.weight", C, H * D}, {"ffn_norm.weight", 1, C},
-    {"ffn_gate.weight", F, C},        {"ffn_up.weight", F, C},     {"ffn_down.weight", C, F}};
+    {"attn_norm.weight", 1, C}, {"attn_q.weight", H *D, C},      {"attn_k.weight", G *D, C},
+    {"attn_v.weight", G *D, C}, {"attn_output.weight", C, H *D}, {"ffn_norm.weight", 1, C},
+    {"ffn_gate.weight", F, C},  {"ffn_up.weight", F, C},         {"ffn_down.weight", C, F}};
 enum { PER_LAYER = sizeof layer_tensors / sizeof layer_tensors[0] };
 
 static tensor tensor_at(int i, char name[64]) {
@@ -89,10 +93,10 @@ static toque_status put_all(tq_gguf_writer *w, toque_error *err) {
     const struct {
         const char *key;
         uint32_t value;
-    } numbers[] = {{"llama.block_count", L},          {"llama.embedding_length", C},
-                   {"llama.feed_forward_length", F},  {"llama.attention.head_count", H},
-                   {"llama.attention.head_count_kv", G}, {"llama.context_length", 256},
-                   {"llama.rope.dimension_count", D}};
+    } numbers[] = {
+        {"llama.block_count", L},          {"llama.embedding_length", C},        {"llama.feed_forward_length", F},
+        {"llama.attention.head_count", H}, {"llama.attention.head_count_kv", G}, {"llama.context_length", 256},
+        {"llama.rope.dimension_count", D}};
     TQ_TRY(tq_gguf_put_str(w, "general.architecture", "llama", 5, err));
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++)
         TQ_TRY(tq_gguf_put_u32(w, numbers[i].key, numbers[i].value, err));
@@ -109,15 +113,18 @@ bool small_model_write(const char *path) {
     toque_status status = tq_gguf_writer_new(&w, &mem, path, &err);
     if (status == TOQUE_OK) {
         status = put_all(w, &err);
-        if (status == TOQUE_OK) status = tq_gguf_writer_commit(w, &err);
-        else tq_gguf_writer_abort(w);
+        if (status == TOQUE_OK)
+            status = tq_gguf_writer_commit(w, &err);
+        else
+            tq_gguf_writer_abort(w);
     }
     if (status != TOQUE_OK) fprintf(stderr, "%s\n", err.message);
     return status == TOQUE_OK;
 }
 
 bool small_folder(char path[64]) {
-    snprintf(path, 64, "/tmp/test_train.XXXXXX");
+    const char *where = getenv("TMPDIR");
+    snprintf(path, 64, "%s/test_train.XXXXXX", where && strlen(where) < 40 ? where : P_tmpdir);
     return mkdtemp(path) != NULL;
 }
 
@@ -129,8 +136,10 @@ void small_remove(const char *folder) {
         struct stat st;
         if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, "..")) continue;
         snprintf(path, sizeof path, "%s/%s", folder, e->d_name);
-        if (lstat(path, &st) == 0 && S_ISDIR(st.st_mode)) small_remove(path);
-        else unlink(path);
+        if (lstat(path, &st) == 0 && S_ISDIR(st.st_mode))
+            small_remove(path);
+        else
+            unlink(path);
     }
     closedir(dir);
     rmdir(folder);
@@ -147,8 +156,11 @@ toque_status small_rows(tq_dataset *set, tq_mem *mem, size_t n, int longest, uin
     tq_rng_init(&rng, seed, TQ_RNG_SAMPLE, 0, 0);
     for (size_t i = 0; i < n; i++) {
         tq_example *e = &set->examples[set->n++];
-        *e = (tq_example){.n = 3 + (int)tq_rng_below(&rng, (uint32_t)longest - 2), .weight = 1, .row = (uint32_t)i,
-                          .line = (uint32_t)i + 1, .label = -1};
+        *e = (tq_example){.n = 3 + (int)tq_rng_below(&rng, (uint32_t)longest - 2),
+                          .weight = 1,
+                          .row = (uint32_t)i,
+                          .line = (uint32_t)i + 1,
+                          .label = -1};
         e->tokens = tq_arena_alloc(&set->arena, (size_t)e->n, sizeof *e->tokens);
         e->target = tq_arena_alloc(&set->arena, (size_t)e->n, 1);
         if (!e->tokens || !e->target) return TOQUE_ENOMEM;

@@ -1,4 +1,5 @@
-/* Checkpoints and run folders: round trips, hostile files, a full disk, what a resume refuses; metrics.jsonl and the curve. */
+/* Checkpoints and run folders: round trips, hostile files, a full disk, what a resume refuses; metrics.jsonl and the
+ * curve. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -47,11 +48,21 @@ enum { N = 1000 };
 static float values[N], first[N], second[N], best[N];
 
 static tq_checkpoint sample(void) {
-    for (int i = 0; i < N; i++) values[i] = (float)i / 7, first[i] = -values[i], second[i] = values[i] * values[i], best[i] = 3;
-    return (tq_checkpoint){
-        .at = {.step = 12, .evaluated = 10, .best_step = 10, .base_eval = 2.5, .best_eval = 1.0 / 3, .last_eval = NAN, .worse = 1},
-        .inputs = json_pack("{s:s, s:{s:f, s:i}}", "data", "abc", "recipe", "lr", 1e-3, "rank", 16),
-        .n = N, .values = values, .best = best, .states = {first, second}, .n_states = 2};
+    for (int i = 0; i < N; i++)
+        values[i] = (float)i / 7, first[i] = -values[i], second[i] = values[i] * values[i], best[i] = 3;
+    return (tq_checkpoint){.at = {.step = 12,
+                                  .evaluated = 10,
+                                  .best_step = 10,
+                                  .base_eval = 2.5,
+                                  .best_eval = 1.0 / 3,
+                                  .last_eval = NAN,
+                                  .worse = 1},
+                           .inputs = json_pack("{s:s, s:{s:f, s:i}}", "data", "abc", "recipe", "lr", 1e-3, "rank", 16),
+                           .n = N,
+                           .values = values,
+                           .best = best,
+                           .states = {first, second},
+                           .n_states = 2};
 }
 
 static void a_checkpoint_comes_back_exactly(void **state) {
@@ -111,7 +122,9 @@ static void what_is_no_checkpoint_is_refused(void **state) {
     in_folder(path, "other.safetensors");
     float x = 1;
     tq_save_tensor t = {.name = "values", .type = TQ_F32, .n_dims = 1, .dims = {1}, .data = &x};
-    const char *bad[][2] = {{"other", "{}"}, {"toque", "no JSON"}, {"toque", "{\"format\": \"toque-checkpoint\"}"},
+    const char *bad[][2] = {{"other", "{}"},
+                            {"toque", "no JSON"},
+                            {"toque", "{\"format\": \"toque-checkpoint\"}"},
                             {"toque", "{\"format\": \"toque-checkpoint\", \"version\": 1}"},
                             {"toque", "{\"format\": \"toque-checkpoint\", \"version\": 1, \"inputs\": 3}"}};
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
@@ -122,7 +135,8 @@ static void what_is_no_checkpoint_is_refused(void **state) {
     const char *newer[] = {"toque", "{\"format\": \"toque-checkpoint\", \"version\": 2, \"inputs\": {}}"};
     assert_int_equal(tq_safetensors_save(&mem, path, &t, 1, newer, 1, &err), TOQUE_OK);
     assert_int_equal(tq_checkpoint_open(&file, &mem, path, &err), TOQUE_EUNSUPPORTED);
-    const char *negative[] = {"toque", "{\"format\": \"toque-checkpoint\", \"version\": 1, \"inputs\": {}, \"step\": -3}"};
+    const char *negative[] = {"toque",
+                              "{\"format\": \"toque-checkpoint\", \"version\": 1, \"inputs\": {}, \"step\": -3}"};
     assert_int_equal(tq_safetensors_save(&mem, path, &t, 1, negative, 1, &err), TOQUE_OK);
     assert_int_equal(tq_checkpoint_open(&file, &mem, path, &err), TOQUE_OK);
     float y = 5;
@@ -217,21 +231,32 @@ static void metrics_are_cut_behind_the_checkpoint(void **state) {
     assert_int_equal(tq_metrics_open(&m, &mem, path, 2, 2, &last, &err), TOQUE_OK);
     assert_int_equal(last, 2);
     assert_file(path, kept);
-    tq_metrics_step s = {.step = 3, .epoch = 0.75, .loss = 1.0 / 3, .lr = 1e-3, .grad_norm = 0.123456789, .tokens = 7,
-                         .target_tokens = 5, .tokens_per_second = 100, .objective = "dft", .objective_loss = 0.25};
+    tq_metrics_step s = {.step = 3,
+                         .epoch = 0.75,
+                         .loss = 1.0 / 3,
+                         .lr = 1e-3,
+                         .grad_norm = 0.123456789,
+                         .tokens = 7,
+                         .target_tokens = 5,
+                         .tokens_per_second = 100,
+                         .objective = "dft",
+                         .objective_loss = 0.25};
     assert_int_equal(tq_metrics_put_step(&m, &s, &err), TOQUE_OK);
     assert_int_equal(tq_metrics_put_eval(&m, 3, 0.75, 1.25, 9, &err), TOQUE_OK);
     assert_int_equal(tq_metrics_sync(&m, &err), TOQUE_OK);
     tq_metrics_close(&m);
-    snprintf(text, sizeof text, "%s{\"step\": 3, \"epoch\": 0.75, \"loss\": 0.333333333, \"dft_loss\": 0.25, \"lr\": 0.001, "
+    snprintf(text, sizeof text,
+             "%s{\"step\": 3, \"epoch\": 0.75, \"loss\": 0.333333333, \"dft_loss\": 0.25, \"lr\": 0.001, "
              "\"grad_norm\": 0.123456789, \"tokens\": 7, \"target_tokens\": 5, \"tokens_per_second\": 100}\n"
-             "{\"step\": 3, \"epoch\": 0.75, \"eval_loss\": 1.25, \"eval_target_tokens\": 9}\n", kept);
+             "{\"step\": 3, \"epoch\": 0.75, \"eval_loss\": 1.25, \"eval_target_tokens\": 9}\n",
+             kept);
     assert_file(path, text);
     tq_metrics_series series;
     assert_int_equal(tq_metrics_read(&series, &mem, path, &err), TOQUE_OK);
     assert_int_equal(series.n_loss, 3);
     assert_int_equal(series.n_eval, 3);
-    assert_true(series.loss[2].step == 3 && fabs(series.loss[2].value - 1.0 / 3) < 1e-9 && series.eval[2].value == 1.25);
+    assert_true(series.loss[2].step == 3 && fabs(series.loss[2].value - 1.0 / 3) < 1e-9 &&
+                series.eval[2].value == 1.25);
     tq_metrics_series_clear(&series);
     assert_int_equal(tq_metrics_open(&m, &mem, path, 5, 5, &last, &err), TOQUE_OK); /* the checkpoint is ahead: told */
     assert_int_equal(last, 3);

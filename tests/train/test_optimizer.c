@@ -1,4 +1,5 @@
-/* Optimizers against torch (tools/reference/optimizer_steps.py), clipping, and the objectives' loss and coefficients. */
+/* Optimizers against torch (tools/reference/optimizer_steps.py), clipping, and the objectives' loss and coefficients.
+ */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -28,7 +29,13 @@ static void run(const tq_optimizer *opt, double clip, float lr, float decay, flo
     for (int t = 0; t < STEPS; t++) {
         double norm = 0;
         for (int i = 0; i < N; i++) norm += (double)grads[t][i] * (double)grads[t][i];
-        tq_update u = {.k = k, .values = p, .grads = grads[t], .state = {states[0], states[1]}, .n = N, .lr = lr, .decay = decay,
+        tq_update u = {.k = k,
+                       .values = p,
+                       .grads = grads[t],
+                       .state = {states[0], states[1]},
+                       .n = N,
+                       .lr = lr,
+                       .decay = decay,
                        .scale = (float)tq_clip_scale(sqrt(norm), clip)};
         if (opt->begin) opt->begin(&u, t + 1);
         opt->update(&u);

@@ -18,8 +18,16 @@ static void near(double got, double want) {
 /* torch.optim + transformers.get_cosine_schedule_with_warmup(optimizer, 2, 10), lr 1: the lr of each step. */
 static void cosine_equals_transformers(void **state) {
     (void)state;
-    const double want[10] = {0.0, 0.5, 1.0, 0.9619397662556434, 0.8535533905932737, 0.6913417161825449, 0.5,
-                             0.30865828381745514, 0.14644660940672627, 0.03806023374435663};
+    const double want[10] = {0.0,
+                             0.5,
+                             1.0,
+                             0.9619397662556434,
+                             0.8535533905932737,
+                             0.6913417161825449,
+                             0.5,
+                             0.30865828381745514,
+                             0.14644660940672627,
+                             0.03806023374435663};
     tq_schedule s = {.kind = TQ_SCHEDULE_COSINE, .lr = 1, .warmup = 2, .total = 10};
     for (int i = 0; i < 10; i++) near(tq_schedule_at(&s, i), want[i]);
     near(tq_schedule_at(&s, 10), 0);

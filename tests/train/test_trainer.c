@@ -1,5 +1,5 @@
-/* The trainer on a model of two layers: gradients do not depend on how rows are laid out, values not on threads or memory,
- * a step that fails changes nothing. */
+/* The trainer on a model of two layers: gradients do not depend on how rows are laid out, values not on threads or
+ * memory, a step that fails changes nothing. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -56,16 +56,20 @@ static void open_model(bench *b, setting s) {
     *b = (bench){0};
     check(tq_ctx_new(&b->ctx, s.threads ? s.threads : 2, 0, "f32", &err), &err);
     check(tq_model_open(&b->model, b->ctx, model_path, &err), &err);
-    tq_adapter_options a = {.kind = "lora", .rank = s.rank ? s.rank : 4, .alpha = 8, .dropout = s.dropout,
-                            .targets = "all-linear", .seed = 42};
+    tq_adapter_options a = {.kind = "lora",
+                            .rank = s.rank ? s.rank : 4,
+                            .alpha = 8,
+                            .dropout = s.dropout,
+                            .targets = "all-linear",
+                            .seed = 42};
     check(tq_adapter_new(&b->adapter, b->model, &a, &err), &err);
     check(tq_adapter_train(b->adapter, &err), &err);
     /* With B = 0 half of the gradients vanish: start from values that reach everything. */
     tq_rng rng;
     tq_rng_init(&rng, 5, TQ_RNG_INIT, 99, 0);
     for (size_t i = 0; i < b->adapter->n; i++) b->adapter->values[i] += 0.02f * (float)tq_rng_normal(&rng);
-    assert_int_equal(small_rows(&b->data, &b->ctx->mem, (size_t)(s.n_rows ? s.n_rows : 8), s.longest ? s.longest : 40, 3),
-                     TOQUE_OK);
+    assert_int_equal(
+        small_rows(&b->data, &b->ctx->mem, (size_t)(s.n_rows ? s.n_rows : 8), s.longest ? s.longest : 40, 3), TOQUE_OK);
 }
 
 static void open_bench(bench *b, setting s) {
@@ -175,7 +179,8 @@ static void packing_changes_nothing(void **state) {
 
 static void the_order_within_a_step_changes_nothing(void **state) {
     (void)state;
-    double a = gradient((setting){.seed = 1}, one, N_VALUES, NULL), b = gradient((setting){.seed = 2}, two, N_VALUES, NULL);
+    double a = gradient((setting){.seed = 1}, one, N_VALUES, NULL),
+           b = gradient((setting){.seed = 2}, two, N_VALUES, NULL);
     assert_true(fabs(a - b) < 1e-6 * a);
     double d = distance(one, two);
     if (!(d < 1e-5)) fail_msg("gradients differ by %g", d);

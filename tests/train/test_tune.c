@@ -1,5 +1,5 @@
-/* A whole run into its folder: what it leaves behind, and that a run which was killed, canceled or resumed gives the bytes of
- * one that never stopped. */
+/* A whole run into its folder: what it leaves behind, and that a run which was killed, canceled or resumed gives the
+ * bytes of one that never stopped. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -34,7 +34,7 @@ static void ask(request *r, const char *data, const char *const *flags) {
     *r = (request){.tables = {tq_recipe_table, NULL}};
     r->targets[0] = &r->recipe;
     toque_error err;
-    char *argv[40] = {(char *)(uintptr_t)"-m", model_path, (char *)(uintptr_t)"-d", (char *)(uintptr_t)data};
+    char *argv[40] = {(char *)(uintptr_t) "-m", model_path, (char *)(uintptr_t) "-d", (char *)(uintptr_t)data};
     int argc = 4;
     while (*flags) argv[argc++] = (char *)(uintptr_t)*flags++;
     tq_options_init(&r->set, &r->mem, r->tables, r->targets);
@@ -42,8 +42,9 @@ static void ask(request *r, const char *data, const char *const *flags) {
         fail_msg("%s", err.message);
 }
 
-static const char *const usual[] = {"--epochs", "2", "--batch-size", "4", "--rank", "4", "--lr", "5e-3", "--save-every", "3",
-                                    "--eval-every", "2", "--eval-split", "0.2", "--dropout", "0.1", NULL};
+static const char *const usual[] = {
+    "--epochs",     "2", "--batch-size", "4",   "--rank",    "4",   "--lr", "5e-3", "--save-every", "3",
+    "--eval-every", "2", "--eval-split", "0.2", "--dropout", "0.1", NULL};
 
 typedef struct script { /* what happens in the middle of a run */
     tq_ctx *ctx;
@@ -104,15 +105,17 @@ static char *read_text(const char *dir, const char *name, size_t *n) {
 static void without_rates(char *text) {
     char *to = text;
     for (const char *p = text; *p;) {
-        if (strncmp(p, ", \"tokens_per_second\"", 21) == 0) p += strcspn(p, "}");
-        else *to++ = *p++;
+        if (strncmp(p, ", \"tokens_per_second\"", 21) == 0)
+            p += strcspn(p, "}");
+        else
+            *to++ = *p++;
     }
     *to = 0;
 }
 
 static void assert_same_runs(const char *a, const char *b) {
-    static const char *const names[] = {"adapter_model.safetensors", "adapter_config.json", "checkpoint/state.safetensors",
-                                        "metrics.jsonl"};
+    static const char *const names[] = {"adapter_model.safetensors", "adapter_config.json",
+                                        "checkpoint/state.safetensors", "metrics.jsonl"};
     for (int i = 0; i < 4; i++) {
         size_t n, m;
         char *x = read_text(a, names[i], &n), *y = read_text(b, names[i], &m);
@@ -160,7 +163,8 @@ static void a_run_leaves_what_it_promises(void **state) {
             assert_true(json_number_value(json_object_get(o, "grad_norm")) > 0);
             assert_true(json_number_value(json_object_get(o, "tokens_per_second")) > 0);
             assert_true(json_integer_value(json_object_get(o, "target_tokens")) > 0);
-            assert_true(json_integer_value(json_object_get(o, "tokens")) > json_integer_value(json_object_get(o, "target_tokens")));
+            assert_true(json_integer_value(json_object_get(o, "tokens")) >
+                        json_integer_value(json_object_get(o, "target_tokens")));
         } else {
             evals++;
             assert_true(json_number_value(json_object_get(o, "eval_loss")) > 0);
@@ -202,7 +206,8 @@ static void a_canceled_run_goes_on_to_the_same_bytes(void **state) {
     for (int64_t at = 1; at <= 7; at += 2) {
         script s = {.cancel_at = at};
         tq_progress_state stopped;
-        assert_int_equal(tune(dir, at == 1 ? TQ_RUN_NEW : TQ_RUN_RESUME, data_path, usual, &s, &stopped, &err), TOQUE_ECANCELED);
+        assert_int_equal(tune(dir, at == 1 ? TQ_RUN_NEW : TQ_RUN_RESUME, data_path, usual, &s, &stopped, &err),
+                         TOQUE_ECANCELED);
         assert_int_equal(stopped.step, at);
         assert_int_equal(s.steps, at - before); /* no step was made twice */
         before = at;
@@ -240,8 +245,9 @@ static void a_resumed_run_must_be_the_same_run(void **state) {
     script s = {.cancel_at = 2};
     place(dir, "changed");
     assert_int_equal(tune(dir, TQ_RUN_NEW, data_path, usual, &s, NULL, &err), TOQUE_ECANCELED);
-    const char *lr[] = {"--epochs", "2", "--batch-size", "4", "--rank", "4", "--lr", "4e-3", "--save-every", "3",
-                        "--eval-every", "2", "--eval-split", "0.2", "--dropout", "0.1", NULL};
+    const char *lr[] = {
+        "--epochs",     "2", "--batch-size", "4",   "--rank",    "4",   "--lr", "4e-3", "--save-every", "3",
+        "--eval-every", "2", "--eval-split", "0.2", "--dropout", "0.1", NULL};
     assert_int_equal(tune(dir, TQ_RUN_RESUME, data_path, lr, NULL, NULL, &err), TOQUE_EINVAL);
     assert_non_null(strstr(err.message, "lr was 0.005"));
     assert_int_equal(tune(dir, TQ_RUN_RESUME, other_path, usual, NULL, NULL, &err), TOQUE_EINVAL);
@@ -255,8 +261,8 @@ static void patience_stops_and_keeps_the_best(void **state) {
     (void)state;
     char dir[128];
     tq_progress_state at;
-    const char *flags[] = {"--epochs", "40", "--batch-size", "4", "--rank", "8", "--lr", "5e-2", "--eval-every", "2",
-                           "--patience", "2", "--eval-data", eval_path, NULL};
+    const char *flags[] = {"--epochs",     "40", "--batch-size", "4", "--rank",      "8",       "--lr", "5e-2",
+                           "--eval-every", "2",  "--patience",   "2", "--eval-data", eval_path, NULL};
     finish(place(dir, "patience"), TQ_RUN_NEW, flags, NULL, &at);
     assert_true(at.stopped);
     assert_int_equal(at.worse, 2);
@@ -312,8 +318,8 @@ static void what_does_not_exist_or_fit_is_refused_with_a_reason(void **state) {
     EXPECT(EINVAL, "rank is 8, but init_adapter", "--init-adapter", whole, "--rank", "8");
     EXPECT(EINVAL, "targets are q_proj", "--init-adapter", whole, "--targets", "q_proj");
     EXPECT(OK, "", "--init-adapter", whole, "--rank", "4", "--alpha", "8", "--targets", "all");
-    EXPECT(OK, "", "--lora_r", "2", "--num_train_epochs", "1", "--per_device_train_batch_size", "2", "--learning_rate", "1e-3",
-           "--optim", "adamw_torch", "--lora_target_modules", "q_proj,v_proj", "--val_set_size", "0.1");
+    EXPECT(OK, "", "--lora_r", "2", "--num_train_epochs", "1", "--per_device_train_batch_size", "2", "--learning_rate",
+           "1e-3", "--optim", "adamw_torch", "--lora_target_modules", "q_proj,v_proj", "--val_set_size", "0.1");
 }
 
 static void a_full_disk_ends_the_run_with_one_error_and_an_intact_checkpoint(void **state) {
@@ -367,8 +373,11 @@ static void write_rows(const char *path, int n, int shift) {
     FILE *f = fopen(path, "w");
     assert_non_null(f);
     for (int i = 0; i < n; i++)
-        fprintf(f, "{\"messages\": [{\"role\": \"user\", \"content\": \"what is %d?\"}, {\"role\": \"assistant\", \"content\": "
-                "\"it is %c%c%c\"}]}\n", i + shift, 'a' + (i + shift) % 7, 'a' + (i + shift) % 5, 'a' + (i + shift) % 3);
+        fprintf(f,
+                "{\"messages\": [{\"role\": \"user\", \"content\": \"what is %d?\"}, {\"role\": \"assistant\", "
+                "\"content\": "
+                "\"it is %c%c%c\"}]}\n",
+                i + shift, 'a' + (i + shift) % 7, 'a' + (i + shift) % 5, 'a' + (i + shift) % 3);
     assert_int_equal(fclose(f), 0);
 }
 
