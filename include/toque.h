@@ -22,18 +22,18 @@ extern "C" {
 #pragma GCC visibility push(default)
 
 /* X(name, text): the one list of status codes. */
-#define TOQUE_STATUS_LIST(X)                                         \
-    X(OK, "no error")                                                \
-    X(ENOMEM, "out of memory")                                       \
-    X(EIO, "input/output failure")                                   \
-    X(EFORMAT, "malformed input")                                    \
-    X(EUNSUPPORTED, "valid input of a kind that is not supported")   \
-    X(EINVAL, "invalid argument")                                    \
-    X(ENOTFOUND, "no such thing")                                    \
-    X(EBUSY, "still in use")                                         \
-    X(ECANCELED, "canceled")                                         \
-    X(ENONFINITE, "a value became infinite or not a number")         \
-    X(ELIMIT, "over a limit")                                        \
+#define TOQUE_STATUS_LIST(X)                                                                                           \
+    X(OK, "no error")                                                                                                  \
+    X(ENOMEM, "out of memory")                                                                                         \
+    X(EIO, "input/output failure")                                                                                     \
+    X(EFORMAT, "malformed input")                                                                                      \
+    X(EUNSUPPORTED, "valid input of a kind that is not supported")                                                     \
+    X(EINVAL, "invalid argument")                                                                                      \
+    X(ENOTFOUND, "no such thing")                                                                                      \
+    X(EBUSY, "still in use")                                                                                           \
+    X(ECANCELED, "canceled")                                                                                           \
+    X(ENONFINITE, "a value became infinite or not a number")                                                           \
+    X(ELIMIT, "over a limit")                                                                                          \
     X(EINTERNAL, "a bug in toque")
 
 typedef enum toque_status {

@@ -17,16 +17,16 @@ toque_status tq_error_prefix(toque_error *err, toque_status code, const char *fo
 #define TQ_FAIL(err, code, ...) ((void)tq_fail((err), TOQUE_##code, __VA_ARGS__), TOQUE_##code)
 #define TQ_NOMEM(err) tq_fail((err), TOQUE_ENOMEM, "out of memory (raise --max-memory or use a smaller input)")
 /* Returns from the calling function when `call` fails; for functions that own nothing yet. */
-#define TQ_TRY(call)                                   \
-    do {                                               \
-        toque_status tq_try_ = (call);                 \
-        if (tq_try_ != TOQUE_OK) return tq_try_;       \
+#define TQ_TRY(call)                                                                                                   \
+    do {                                                                                                               \
+        toque_status tq_try_ = (call);                                                                                 \
+        if (tq_try_ != TOQUE_OK) return tq_try_;                                                                       \
     } while (0)
 /* The same for functions with a `done:` label that frees, and a variable `toque_status status`. */
-#define TQ_GO(call)                                    \
-    do {                                               \
-        status = (call);                               \
-        if (status != TOQUE_OK) goto done;             \
+#define TQ_GO(call)                                                                                                    \
+    do {                                                                                                               \
+        status = (call);                                                                                               \
+        if (status != TOQUE_OK) goto done;                                                                             \
     } while (0)
 
 #endif

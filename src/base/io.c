@@ -225,7 +225,8 @@ toque_status tq_make_dirs(tq_mem *mem, const char *path, toque_error *err) {
         char c = *s;
         if (c != '/' && c != 0) continue;
         *s = 0;
-        if (mkdir(p, 0777) < 0 && !(errno == EEXIST && tq_path_is_dir(p))) status = fail_errno(err, "make the folder", p);
+        if (mkdir(p, 0777) < 0 && !(errno == EEXIST && tq_path_is_dir(p)))
+            status = fail_errno(err, "make the folder", p);
         *s = c;
         if (!c) break;
     }

@@ -44,7 +44,7 @@ typedef struct tq_arena {
     size_t chunk_size;
 } tq_arena;
 void tq_arena_init(tq_arena *arena, tq_mem *mem, size_t chunk_size);
-void tq_arena_clear(tq_arena *arena); /* frees everything; the arena may be used again */
+void tq_arena_clear(tq_arena *arena);                         /* frees everything; the arena may be used again */
 void *tq_arena_alloc(tq_arena *arena, size_t n, size_t size); /* zeroed, aligned to 16 bytes, or NULL */
 char *tq_arena_strndup(tq_arena *arena, const char *s, size_t n);
 

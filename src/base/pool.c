@@ -24,10 +24,10 @@ struct tq_pool {
 
     pthread_mutex_t lock;
     pthread_cond_t wake;
-    atomic_uint region;   /* odd values never occur; grows by one per region */
-    atomic_uint phase;    /* barrier generation */
-    atomic_int arrived;   /* workers at the barrier */
-    atomic_int sleepers;  /* workers in pthread_cond_wait */
+    atomic_uint region;  /* odd values never occur; grows by one per region */
+    atomic_uint phase;   /* barrier generation */
+    atomic_int arrived;  /* workers at the barrier */
+    atomic_int sleepers; /* workers in pthread_cond_wait */
     atomic_bool stop;
 };
 
@@ -164,8 +164,10 @@ toque_status tq_pool_new(tq_pool **result, tq_mem *mem, int threads, toque_error
     }
     for (int i = 1; status == TOQUE_OK && i < pool->count; i++) {
         int e = pthread_create(&pool->threads[pool->started], NULL, worker_main, &pool->workers[i]);
-        if (e) status = TQ_FAIL(err, ELIMIT, "cannot start thread %d of %d: %s", i + 1, pool->count, strerror(e));
-        else pool->started++;
+        if (e)
+            status = TQ_FAIL(err, ELIMIT, "cannot start thread %d of %d: %s", i + 1, pool->count, strerror(e));
+        else
+            pool->started++;
     }
     if (status != TOQUE_OK) {
         tq_pool_free(pool);

@@ -8,11 +8,11 @@
 #include <stdio.h>
 
 typedef struct tq_progress {
-    FILE *to;           /* NULL: quiet */
+    FILE *to; /* NULL: quiet */
     bool terminal;
-    const char *what;   /* "training" */
-    const char *unit;   /* "tokens": the rate's unit */
-    uint64_t total;     /* of `done`; 0: unknown */
+    const char *what; /* "training" */
+    const char *unit; /* "tokens": the rate's unit */
+    uint64_t total;   /* of `done`; 0: unknown */
     double started, shown;
     uint64_t done, first; /* first: done at start (resumed work), left out of the rate */
 } tq_progress;

@@ -10,7 +10,13 @@
 void tq_philox(uint32_t out[4], const uint32_t counter[4], const uint32_t key[2]);
 
 /* What a stream is for; the same seed gives independent numbers in each. */
-typedef enum tq_rng_stream { TQ_RNG_INIT = 1, TQ_RNG_SHUFFLE, TQ_RNG_DROPOUT, TQ_RNG_SAMPLE, TQ_RNG_SPLIT } tq_rng_stream;
+typedef enum tq_rng_stream {
+    TQ_RNG_INIT = 1,
+    TQ_RNG_SHUFFLE,
+    TQ_RNG_DROPOUT,
+    TQ_RNG_SAMPLE,
+    TQ_RNG_SPLIT
+} tq_rng_stream;
 
 /* A sequence of draws: (seed, stream, a, b) name it, `at` counts within it. */
 typedef struct tq_rng {

@@ -18,11 +18,25 @@ typedef struct inspect_options {
 
 #define AT(field) offsetof(inspect_options, field)
 static const tq_option inspect_own[] = {
-    {.key = "n", .letter = 'n', .type = TQ_OPT_INT, .offset = AT(n), .fallback = "3", .min = 0, .max = 1e9,
+    {.key = "n",
+     .letter = 'n',
+     .type = TQ_OPT_INT,
+     .offset = AT(n),
+     .fallback = "3",
+     .min = 0,
+     .max = 1e9,
      .help = "examples to show"},
-    {.key = "max_length", .type = TQ_OPT_INT, .offset = AT(max_length), .min = 1, .max = 1e9,
+    {.key = "max_length",
+     .type = TQ_OPT_INT,
+     .offset = AT(max_length),
+     .min = 1,
+     .max = 1e9,
      .help = "count rows with more tokens; without it, 2048 or the model's context if that is less"},
-    {.key = "train_on", .type = TQ_OPT_CHOICE, .offset = AT(train_on), .fallback = "assistant", .choices = "assistant|last|all",
+    {.key = "train_on",
+     .type = TQ_OPT_CHOICE,
+     .offset = AT(train_on),
+     .fallback = "assistant",
+     .choices = "assistant|last|all",
      .help = "what is learned: assistant turns, the last of them, or all; text rows: all"},
     {0}};
 static const tq_cli_table inspect_tables[] = {
@@ -146,9 +160,9 @@ static toque_status inspect_json(tq_cli *cli, const inspect_options *o, const tq
     json_t *shown = json_array(), *labels = json_object();
     for (size_t i = 0; i < set->n && (int64_t)i < o->n; i++) {
         const tq_example *e = &set->examples[i];
-        json_t *one = json_pack("{s:s, s:i, s:i, s:i, s:f, s:o}", "file", cli->set.positional[e->file], "line", (int)e->line,
-                                "tokens", e->n, "target_tokens", e->n_targets, "weight", (double)e->weight, "parts",
-                                example_parts(cli, model, e));
+        json_t *one = json_pack("{s:s, s:i, s:i, s:i, s:f, s:o}", "file", cli->set.positional[e->file], "line",
+                                (int)e->line, "tokens", e->n, "target_tokens", e->n_targets, "weight",
+                                (double)e->weight, "parts", example_parts(cli, model, e));
         json_array_append_new(shown, one);
     }
     for (size_t i = 0; i < set->n; i++) {
@@ -156,12 +170,13 @@ static toque_status inspect_json(tq_cli *cli, const inspect_options *o, const tq
         const char *name = set->labels[set->examples[i].label];
         json_object_set_new(labels, name, json_integer(json_integer_value(json_object_get(labels, name)) + 1));
     }
-    json_t *all = json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:{s:i, s:i, s:i, s:i}, s:o, s:s, s:o, s:o}", "rows",
-                            (json_int_t)set->n_rows, "examples", (json_int_t)set->n, "tokens", (json_int_t)set->n_tokens,
-                            "target_tokens", (json_int_t)set->n_targets, "too_long", (json_int_t)l->over, "split",
-                            (json_int_t)set->n_split, "unclosed", (json_int_t)set->n_unclosed, "lengths", "p50",
-                            quantile(l, 50), "p90", quantile(l, 90), "p99", quantile(l, 99), "max", quantile(l, 100), "labels",
-                            labels, "sha256", set->hash, "notes", json_lines(set->notes.data), "shown", shown);
+    json_t *all =
+        json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:{s:i, s:i, s:i, s:i}, s:o, s:s, s:o, s:o}", "rows",
+                  (json_int_t)set->n_rows, "examples", (json_int_t)set->n, "tokens", (json_int_t)set->n_tokens,
+                  "target_tokens", (json_int_t)set->n_targets, "too_long", (json_int_t)l->over, "split",
+                  (json_int_t)set->n_split, "unclosed", (json_int_t)set->n_unclosed, "lengths", "p50", quantile(l, 50),
+                  "p90", quantile(l, 90), "p99", quantile(l, 99), "max", quantile(l, 100), "labels", labels, "sha256",
+                  set->hash, "notes", json_lines(set->notes.data), "shown", shown);
     return all ? tq_cli_json(cli, all, err) : TQ_NOMEM(err);
 }
 
@@ -193,7 +208,9 @@ static toque_status inspect(tq_cli *cli, void *given, toque_error *err) {
     tq_cli_loaded l;
     TQ_TRY(tq_cli_load(&l, cli, &o->model, NULL, err));
     tq_cli_catch_interrupt(cli);
-    int64_t max_length = o->max_length ? o->max_length : l.model->config.context < 2048 ? l.model->config.context : 2048;
+    int64_t max_length = o->max_length                    ? o->max_length
+                         : l.model->config.context < 2048 ? l.model->config.context
+                                                          : 2048;
     tq_data_options d = tq_cli_data_options(cli, &o->data);
     d.train_on = (tq_train_on)o->train_on;
     tq_dataset set = {0};
@@ -217,9 +234,10 @@ const tq_command tq_cmd_data_inspect = {
     .group = TQ_GROUP_DATA,
     .summary = "Show rows as the model will see them, and what of them is learned",
     .usage = "-m M DATA... [-n N] [--train-on WHAT]",
-    .about = "Each example is printed as the text of its tokens, chat template included. What is learned stands in\n"
-             "colour on a terminal, [[in brackets]] elsewhere or with NO_COLOR. Then: what was recognized of each file,\n"
-             "counts, and how long the examples are.",
+    .about =
+        "Each example is printed as the text of its tokens, chat template included. What is learned stands in\n"
+        "colour on a terminal, [[in brackets]] elsewhere or with NO_COLOR. Then: what was recognized of each file,\n"
+        "counts, and how long the examples are.",
     .example = "toque data inspect -m model.gguf train.jsonl\n"
                "toque data inspect -m model.gguf sales.csv --prompt-column question --answer-column answer -n 10",
     .tables = inspect_tables,
@@ -237,10 +255,12 @@ typedef struct validate_options {
 } validate_options;
 
 #define AT(field) offsetof(validate_options, field)
-static const tq_option validate_own[] = {
-    {.key = "allow_no_answer", .type = TQ_OPT_FLAG, .offset = AT(allow_no_answer), .fallback = "off",
-     .help = "rows without an answer are fine (data for toque predict)"},
-    {0}};
+static const tq_option validate_own[] = {{.key = "allow_no_answer",
+                                          .type = TQ_OPT_FLAG,
+                                          .offset = AT(allow_no_answer),
+                                          .fallback = "off",
+                                          .help = "rows without an answer are fine (data for toque predict)"},
+                                         {0}};
 static const tq_cli_table validate_tables[] = {{validate_own, 0}, {tq_cli_data_table, AT(data)}, {0}};
 #undef AT
 
@@ -249,7 +269,7 @@ enum { MAX_ERRORS = 20 };
 typedef struct findings {
     tq_cli *cli;
     size_t rows, errors;
-    json_t *list;  /* of messages */
+    json_t *list; /* of messages */
     tq_buf notes;
 } findings;
 
@@ -265,9 +285,9 @@ static toque_status found(findings *f, const toque_error *what, toque_error *err
 static bool teaches(const tq_row *row) {
     size_t i;
     json_t *m;
-    json_array_foreach(row->messages, i, m)
-        if (strcmp(json_string_value(json_object_get(m, "role")), "assistant") == 0 && !(row->silent && row->silent[i]))
-            return true;
+    json_array_foreach(row->messages, i,
+                       m) if (strcmp(json_string_value(json_object_get(m, "role")), "assistant") == 0 &&
+                              !(row->silent && row->silent[i])) return true;
     return row->messages == NULL;
 }
 
@@ -284,7 +304,8 @@ static toque_status validate_file(findings *f, const char *path, const tq_data_o
         tq_row row;
         status = tq_rows_next(rows, &row, &more, &what);
         if (status == TOQUE_OK && more && !d->allow_no_target && !teaches(&row))
-            status = TQ_FAIL(&what, EFORMAT, "%s: line %u: there is nothing to learn: no assistant turn", path, row.line);
+            status =
+                TQ_FAIL(&what, EFORMAT, "%s: line %u: there is nothing to learn: no assistant turn", path, row.line);
         if (status == TOQUE_OK) continue;
         if (status == TOQUE_ENOMEM) break;
         more = true;
@@ -302,8 +323,10 @@ static toque_status report(findings *f, toque_error *err) {
     tq_cli *cli = f->cli;
     bool cut = f->errors >= MAX_ERRORS;
     if (cli->common.json)
-        TQ_TRY(tq_cli_json(cli, json_pack("{s:b, s:I, s:O, s:b, s:o}", "ok", f->errors == 0, "rows", (json_int_t)f->rows, "errors",
-                                          f->list, "stopped_early", cut, "notes", json_lines(f->notes.data)), err));
+        TQ_TRY(tq_cli_json(cli,
+                           json_pack("{s:b, s:I, s:O, s:b, s:o}", "ok", f->errors == 0, "rows", (json_int_t)f->rows,
+                                     "errors", f->list, "stopped_early", cut, "notes", json_lines(f->notes.data)),
+                           err));
     else
         TQ_TRY(tq_cli_write(cli, f->notes.data, f->notes.len, err));
     if (f->errors == 0) return TOQUE_OK;

@@ -23,13 +23,33 @@ typedef struct options {
 #define AT(field) offsetof(options, field)
 static const tq_option own[] = {
     {.key = "labels", .type = TQ_OPT_TEXT, .offset = AT(labels), .value = "FILE|A,B,C", .help = "the possible answers"},
-    {.key = "shots", .type = TQ_OPT_INT, .offset = AT(shots), .fallback = "0", .min = 0, .max = 1000,
+    {.key = "shots",
+     .type = TQ_OPT_INT,
+     .offset = AT(shots),
+     .fallback = "0",
+     .min = 0,
+     .max = 1000,
      .help = "answered examples put before each question, of different labels first"},
-    {.key = "shots_from", .type = TQ_OPT_TEXT, .offset = AT(shots_from), .value = "FILE", .help = "where they come from"},
-    {.key = "prior", .type = TQ_OPT_TEXT, .offset = AT(prior), .value = "FILE",
+    {.key = "shots_from",
+     .type = TQ_OPT_TEXT,
+     .offset = AT(shots_from),
+     .value = "FILE",
+     .help = "where they come from"},
+    {.key = "prior",
+     .type = TQ_OPT_TEXT,
+     .offset = AT(prior),
+     .value = "FILE",
      .help = "rows on which the model's bias for labels is estimated (never the test rows), to correct for it"},
-    {.key = "out", .letter = 'o', .type = TQ_OPT_TEXT, .offset = AT(out), .value = "FILE", .help = "write each row's answer (JSON lines)"},
-    {.key = "against", .type = TQ_OPT_TEXT, .offset = AT(against), .value = "FILE",
+    {.key = "out",
+     .letter = 'o',
+     .type = TQ_OPT_TEXT,
+     .offset = AT(out),
+     .value = "FILE",
+     .help = "write each row's answer (JSON lines)"},
+    {.key = "against",
+     .type = TQ_OPT_TEXT,
+     .offset = AT(against),
+     .value = "FILE",
      .help = "compare, row by row, with the --out of another run"},
     {0}};
 static const tq_cli_table tables[] = {{own, 0},
@@ -45,12 +65,12 @@ typedef struct job {
     tq_cli_loaded loaded;
     tq_labels labels;
     tq_chooser *chooser;
-    json_t *shots;     /* messages: user, assistant, user, assistant, ... */
-    double *logp;      /* [labels] of a row */
-    double *prior;     /* [labels] mean share on the prior's rows; NULL: not asked for */
-    size_t *count;     /* [labels] rows of each truth */
+    json_t *shots; /* messages: user, assistant, user, assistant, ... */
+    double *logp;  /* [labels] of a row */
+    double *prior; /* [labels] mean share on the prior's rows; NULL: not asked for */
+    size_t *count; /* [labels] rows of each truth */
     size_t rows, right, corrected;
-    tq_buf out;        /* the rows' answers */
+    tq_buf out; /* the rows' answers */
 } job;
 
 typedef toque_status row_fn(job *j, const char *truth, toque_error *err); /* j->logp is set */
@@ -67,7 +87,8 @@ static json_t *question(const job *j, const tq_row *row) {
 }
 
 static toque_status truth_of(const tq_row *row, const char **truth, toque_error *err) {
-    if (!row->messages || !row->answered) return TQ_FAIL(err, EFORMAT, "line %u has no answer to compare with", row->line);
+    if (!row->messages || !row->answered)
+        return TQ_FAIL(err, EFORMAT, "line %u has no answer to compare with", row->line);
     json_t *last = json_array_get(row->messages, json_array_size(row->messages) - 1);
     *truth = row->label ? row->label : json_string_value(json_object_get(last, "content"));
     return *truth ? TOQUE_OK : TQ_FAIL(err, EFORMAT, "line %u has no answer that is text", row->line);
@@ -93,8 +114,8 @@ static toque_status each_row(job *j, const char *path, const char *what, row_fn 
         }
         json_t *messages = question(j, &row);
         bool fits;
-        status = tq_labels_score(&j->labels, j->loaded.model, j->chooser, tq_cli_hats(&j->loaded), messages, row.tools, j->logp,
-                                 &fits, err);
+        status = tq_labels_score(&j->labels, j->loaded.model, j->chooser, tq_cli_hats(&j->loaded), messages, row.tools,
+                                 j->logp, &fits, err);
         json_decref(messages);
         if (status == TOQUE_OK && !fits)
             status = TQ_FAIL(err, ELIMIT, "line %u does not fit the model's context of %d tokens", row.line,
@@ -129,7 +150,8 @@ static toque_status add_result(job *j, const char *truth, toque_error *err) {
     j->count[right]++;
     j->right += (int)answer == right;
     j->corrected += (int)corrected == right;
-    json_t *o = json_pack("{s:s, s:s, s:b}", "label", truth, "answer", j->labels.items[corrected], "correct", (int)corrected == right);
+    json_t *o = json_pack("{s:s, s:s, s:b}", "label", truth, "answer", j->labels.items[corrected], "correct",
+                          (int)corrected == right);
     char *line = o ? json_dumps(o, JSON_COMPACT) : NULL;
     json_decref(o);
     if (!line) return TQ_NOMEM(err);
@@ -161,13 +183,14 @@ static toque_status take_shots(job *j, toque_error *err) {
             int label = tq_labels_find(&j->labels, truth);
             if (label < 0 || ++j->count[label] != uses) continue;
             size_t n = json_array_size(row.messages);
-            for (size_t i = n - 2; i < n; i++) json_array_append_new(j->shots, json_deep_copy(json_array_get(row.messages, i)));
+            for (size_t i = n - 2; i < n; i++)
+                json_array_append_new(j->shots, json_deep_copy(json_array_get(row.messages, i)));
         }
         tq_rows_close(rows);
         if (status != TOQUE_OK) return tq_error_prefix(err, status, "%s", j->o->shots_from);
         if (json_array_size(j->shots) == before)
-            return TQ_FAIL(err, EINVAL, "%s has only %zu rows with these labels; %zu examples were asked for", j->o->shots_from,
-                           before / 2, most);
+            return TQ_FAIL(err, EINVAL, "%s has only %zu rows with these labels; %zu examples were asked for",
+                           j->o->shots_from, before / 2, most);
     }
     memset(j->count, 0, j->labels.n * sizeof *j->count);
     return TOQUE_OK;
@@ -193,10 +216,12 @@ static toque_status compare(job *j, size_t *here, size_t *there, toque_error *er
     for (; *a && *b; row++) {
         size_t la = strcspn(a, "\n"), lb = strcspn(b, "\n");
         json_t *x = json_loadb(a, la, 0, NULL), *y = json_loadb(b, lb, 0, NULL);
-        const char *lx = json_string_value(json_object_get(x, "label")), *ly = json_string_value(json_object_get(y, "label"));
+        const char *lx = json_string_value(json_object_get(x, "label")),
+                   *ly = json_string_value(json_object_get(y, "label"));
         bool rx = json_is_true(json_object_get(x, "correct")), ry = json_is_true(json_object_get(y, "correct"));
         if (!lx || !ly || strcmp(lx, ly) != 0)
-            status = TQ_FAIL(err, EINVAL, "%s: line %zu is of another row: both runs must be on the same file", j->o->against, row + 1);
+            status = TQ_FAIL(err, EINVAL, "%s: line %zu is of another row: both runs must be on the same file",
+                             j->o->against, row + 1);
         *here += rx && !ry;
         *there += ry && !rx;
         json_decref(x);
@@ -213,7 +238,8 @@ static toque_status compare(job *j, size_t *here, size_t *there, toque_error *er
 static json_t *share_json(size_t k, size_t n) {
     double low, high;
     tq_wilson(k, n, &low, &high);
-    return json_pack("{s:I, s:f, s:f, s:f}", "correct", (json_int_t)k, "accuracy", (double)k / (double)n, "low", low, "high", high);
+    return json_pack("{s:I, s:f, s:f, s:f}", "correct", (json_int_t)k, "accuracy", (double)k / (double)n, "low", low,
+                     "high", high);
 }
 
 static void print_share(const char *what, size_t k, size_t n) {
@@ -231,12 +257,14 @@ static toque_status report(job *j, double seconds, toque_error *err) {
     getrusage(RUSAGE_SELF, &usage);
     double peak = (double)usage.ru_maxrss * 1024 / 1e6;
     if (j->cli->common.json) {
-        json_t *o = json_pack("{s:I, s:o, s:o, s:f, s:f}", "rows", (json_int_t)j->rows, "majority", share_json(j->count[most], j->rows),
-                              "raw", share_json(j->right, j->rows), "seconds", seconds, "peak_mb", peak);
+        json_t *o = json_pack("{s:I, s:o, s:o, s:f, s:f}", "rows", (json_int_t)j->rows, "majority",
+                              share_json(j->count[most], j->rows), "raw", share_json(j->right, j->rows), "seconds",
+                              seconds, "peak_mb", peak);
         if (j->prior) json_object_set_new(o, "corrected", share_json(j->corrected, j->rows));
         if (j->o->against)
-            json_object_set_new(o, "paired", json_pack("{s:I, s:I, s:f}", "only_this", (json_int_t)here, "only_other",
-                                                       (json_int_t)there, "p", tq_mcnemar(here, there)));
+            json_object_set_new(o, "paired",
+                                json_pack("{s:I, s:I, s:f}", "only_this", (json_int_t)here, "only_other",
+                                          (json_int_t)there, "p", tq_mcnemar(here, there)));
         return tq_cli_json(j->cli, o, err);
     }
     printf("%zu rows, %zu labels, %.1f s, peak %.0f MB\n", j->rows, j->labels.n, seconds, peak);
@@ -244,8 +272,8 @@ static toque_status report(job *j, double seconds, toque_error *err) {
     print_share("likeliest label", j->right, j->rows);
     if (j->prior) print_share("corrected for the prior", j->corrected, j->rows);
     if (j->o->against)
-        printf("against %s: right only here %zu, only there %zu, p = %.2g (McNemar, exact)\n", j->o->against, here, there,
-               tq_mcnemar(here, there));
+        printf("against %s: right only here %zu, only there %zu, p = %.2g (McNemar, exact)\n", j->o->against, here,
+               there, tq_mcnemar(here, there));
     return TOQUE_OK;
 }
 
@@ -288,11 +316,13 @@ const tq_command tq_cmd_eval = {
     .group = TQ_GROUP_TEST,
     .summary = "How often the right one of given labels is the likeliest answer",
     .usage = "-m M [-a A[:SCALE]]... DATA --labels A,B,C [--shots N --shots-from FILE] [--prior FILE]",
-    .about = "Each row's last answer is the truth. The model's answer is the label that it finds likeliest, its\n"
-             "end-of-turn token included. Shares come with their 95 % interval (Wilson); --against pairs two runs on the\n"
-             "same rows. With --prior, log-probabilities are lessened by the mean share that the model gives each label.",
-    .example = "toque eval -m model.gguf test.csv --text-column text --label-column label --labels labels.txt -o base.jsonl\n"
-               "toque eval -m model.gguf -a run test.jsonl --labels labels.txt --against base.jsonl",
+    .about =
+        "Each row's last answer is the truth. The model's answer is the label that it finds likeliest, its\n"
+        "end-of-turn token included. Shares come with their 95 % interval (Wilson); --against pairs two runs on the\n"
+        "same rows. With --prior, log-probabilities are lessened by the mean share that the model gives each label.",
+    .example =
+        "toque eval -m model.gguf test.csv --text-column text --label-column label --labels labels.txt -o base.jsonl\n"
+        "toque eval -m model.gguf -a run test.jsonl --labels labels.txt --against base.jsonl",
     .tables = tables,
     .size = sizeof(options),
     .min_args = 1,

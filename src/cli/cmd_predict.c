@@ -17,17 +17,37 @@ typedef struct options {
 } options;
 
 #define AT(field) offsetof(options, field)
-static const tq_option own[] = {
-    {.key = "out", .letter = 'o', .type = TQ_OPT_TEXT, .offset = AT(out), .value = "OUT",
-     .help = "file to write; without it, standard output"},
-    {.key = "n", .letter = 'n', .type = TQ_OPT_INT, .offset = AT(n), .fallback = "256", .min = 1, .max = 1e9,
-     .aliases = "max_tokens|max_new_tokens|n_predict", .help = "tokens of an answer at most"},
-    {.key = "labels", .type = TQ_OPT_TEXT, .offset = AT(labels), .value = "FILE|A,B,C",
-     .help = "answer with one of these: the likeliest, and its share among them"},
-    {.key = "resume", .type = TQ_OPT_FLAG, .offset = AT(resume), .fallback = "on",
-     .help = "go on with OUT.partial of an interrupted run"},
-    {.key = "overwrite", .type = TQ_OPT_FLAG, .offset = AT(overwrite), .fallback = "off", .help = "replace OUT if it exists"},
-    {0}};
+static const tq_option own[] = {{.key = "out",
+                                 .letter = 'o',
+                                 .type = TQ_OPT_TEXT,
+                                 .offset = AT(out),
+                                 .value = "OUT",
+                                 .help = "file to write; without it, standard output"},
+                                {.key = "n",
+                                 .letter = 'n',
+                                 .type = TQ_OPT_INT,
+                                 .offset = AT(n),
+                                 .fallback = "256",
+                                 .min = 1,
+                                 .max = 1e9,
+                                 .aliases = "max_tokens|max_new_tokens|n_predict",
+                                 .help = "tokens of an answer at most"},
+                                {.key = "labels",
+                                 .type = TQ_OPT_TEXT,
+                                 .offset = AT(labels),
+                                 .value = "FILE|A,B,C",
+                                 .help = "answer with one of these: the likeliest, and its share among them"},
+                                {.key = "resume",
+                                 .type = TQ_OPT_FLAG,
+                                 .offset = AT(resume),
+                                 .fallback = "on",
+                                 .help = "go on with OUT.partial of an interrupted run"},
+                                {.key = "overwrite",
+                                 .type = TQ_OPT_FLAG,
+                                 .offset = AT(overwrite),
+                                 .fallback = "off",
+                                 .help = "replace OUT if it exists"},
+                                {0}};
 static const tq_cli_table tables[] = {{own, 0},
                                       {tq_cli_model_table, AT(model)},
                                       {tq_cli_adapters_table, AT(adapters)},
@@ -96,8 +116,8 @@ static toque_status look_through(job *j, toque_error *err) {
     if (status == TOQUE_OK && !tq_rows_is_json(rows) && !tq_rows_is_csv(rows, &delimiter, &crlf))
         status = TQ_FAIL(err, EINVAL, "%s is one text: predict takes JSONL, CSV or TSV (--format)", j->in);
     if (status == TOQUE_OK && suffix > 1)
-        tq_cli_note(j->cli, "%s has a column \"answer\" or \"probability\": the new ones are %s and %s", j->in, j->out.answer,
-                    j->out.probability);
+        tq_cli_note(j->cli, "%s has a column \"answer\" or \"probability\": the new ones are %s and %s", j->in,
+                    j->out.answer, j->out.probability);
 done:
     tq_rows_close(rows);
     return status;
@@ -123,11 +143,12 @@ static toque_status make_key(job *j, char key[65], toque_error *err) {
         tq_sha256_add(sha, hat->adapter->values, hat->adapter->n * sizeof *hat->adapter->values);
         tq_sha256_add(sha, &hat->scale, sizeof hat->scale);
     }
-    const char *const texts[] = {o->data.format, o->data.prompt_column, o->data.answer_column, o->data.text_column,
-                                 o->data.label_column, o->data.system};
+    const char *const texts[] = {o->data.format,      o->data.prompt_column, o->data.answer_column,
+                                 o->data.text_column, o->data.label_column,  o->data.system};
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) add_text(sha, "option", texts[i]);
     for (size_t i = 0; i < j->labels.n; i++) add_text(sha, "label", j->labels.items[i]);
-    snprintf(numbers, sizeof numbers, "1 %lld %d %d", (long long)o->n, (int)j->loaded.ctx->compute, j->loaded.ctx->int8);
+    snprintf(numbers, sizeof numbers, "1 %lld %d %d", (long long)o->n, (int)j->loaded.ctx->compute,
+             j->loaded.ctx->int8);
     add_text(sha, "numbers", numbers);
     tq_sha256_end(sha, key);
     return TOQUE_OK;
@@ -154,8 +175,8 @@ static toque_status choose_label(job *j, json_t *messages, json_t *tools, tq_pre
     double *logp = TQ_NEW_ARRAY(&j->cli->mem, double, j->labels.n);
     if (!logp) return TQ_NOMEM(err);
     bool fits;
-    toque_status status = tq_labels_score(&j->labels, j->loaded.model, j->chooser, tq_cli_hats(&j->loaded), messages, tools,
-                                          logp, &fits, err);
+    toque_status status = tq_labels_score(&j->labels, j->loaded.model, j->chooser, tq_cli_hats(&j->loaded), messages,
+                                          tools, logp, &fits, err);
     if (status == TOQUE_OK && fits) {
         const char *label = j->labels.items[tq_labels_best(logp, j->labels.n, &p->probability)];
         p->len = strlen(label);
@@ -170,7 +191,8 @@ static toque_status prompt_tokens(job *j, json_t *messages, json_t *tools, tq_to
     tq_model *model = j->loaded.model;
     if (!model->chat_template && json_array_size(messages) == 1) { /* a base model continues the text */
         json_t *content = json_object_get(json_array_get(messages, 0), "content");
-        TQ_TRY(tq_tokenize(model->tokenizer, json_string_value(content), json_string_length(content), true, false, list, err));
+        TQ_TRY(tq_tokenize(model->tokenizer, json_string_value(content), json_string_length(content), true, false, list,
+                           err));
         if (tq_tokenizer_add_eos(model->tokenizer) && list->len) list->len--;
         return TOQUE_OK;
     }
@@ -223,8 +245,8 @@ static toque_status begin(job *j, const tq_row *row, toque_error *err) {
         }
     }
     if (status == TOQUE_OK && e->done && !e->p.answer)
-        tq_cli_warn(j->cli, "%s: line %u is longer than the model's context of %d tokens: it gets no answer", j->in, row->line,
-                    j->loaded.model->config.context);
+        tq_cli_warn(j->cli, "%s: line %u is longer than the model's context of %d tokens: it gets no answer", j->in,
+                    row->line, j->loaded.model->config.context);
     if (status != TOQUE_OK) tq_error_prefix(err, status, "%s: line %u", j->in, row->line);
     tq_tokens_clear(&list);
     json_decref(messages);
@@ -234,7 +256,8 @@ static toque_status begin(job *j, const tq_row *row, toque_error *err) {
 /* Reads rows while there is room for them. New rows wait until several slots are free, so that their prompts share a
  * pass. */
 static toque_status fill(job *j, bool *more, toque_error *err) {
-    if (j->decoder && tq_decoder_active(j->decoder) && tq_decoder_free_slots(j->decoder) < TQ_DECODE_ROWS / 4) return TOQUE_OK;
+    if (j->decoder && tq_decoder_active(j->decoder) && tq_decoder_free_slots(j->decoder) < TQ_DECODE_ROWS / 4)
+        return TOQUE_OK;
     while (*more && j->next - j->written < RING && (!j->decoder || tq_decoder_free_slots(j->decoder) > 0)) {
         tq_row row;
         TQ_TRY(tq_rows_next(j->rows, &row, more, err));
@@ -309,7 +332,8 @@ static toque_status run(tq_cli *cli, void *given, toque_error *err) {
     TQ_GO(open_job(j, err));
     TQ_GO(predict_all(j, err));
     TQ_GO(tq_predict_commit(&j->out, err));
-    if (j->failed) status = TQ_FAIL(err, ELIMIT, "%zu rows have no answer: they are longer than the model's context", j->failed);
+    if (j->failed)
+        status = TQ_FAIL(err, ELIMIT, "%zu rows have no answer: they are longer than the model's context", j->failed);
 done:
     close_job(j);
     tq_free(&cli->mem, j);
@@ -321,11 +345,12 @@ const tq_command tq_cmd_predict = {
     .group = TQ_GROUP_TEST,
     .summary = "Answer every row of a file, with the answer's probability",
     .usage = "-m M [-a A[:SCALE]]... IN [-o OUT] [--prompt-column NAME] [--labels A,B,C]",
-    .about = "IN is JSONL, CSV or TSV; the output has the same form, the rows' own columns as they were, and two more:\n"
-             "answer, and probability (the product over the answer's tokens, its end included). Answers that rows have\n"
-             "already are not looked at. With --labels the answer is the likeliest of the given ones and the\n"
-             "probability its share among them. Decoding is greedy, 16 rows at a time; a row's answer is the one that\n"
-             "toque generate gives it alone. With -o, an interrupted run is gone on with by the same command.",
+    .about =
+        "IN is JSONL, CSV or TSV; the output has the same form, the rows' own columns as they were, and two more:\n"
+        "answer, and probability (the product over the answer's tokens, its end included). Answers that rows have\n"
+        "already are not looked at. With --labels the answer is the likeliest of the given ones and the\n"
+        "probability its share among them. Decoding is greedy, 16 rows at a time; a row's answer is the one that\n"
+        "toque generate gives it alone. With -o, an interrupted run is gone on with by the same command.",
     .example = "toque predict -m model.gguf -a run test.csv --prompt-column question -o answers.csv\n"
                "toque predict -m model.gguf reviews.csv --text-column review --labels positive,negative -o out.csv",
     .tables = tables,

@@ -9,17 +9,19 @@
 
 /* What a row gets. */
 typedef struct tq_prediction {
-    char *answer;       /* owned (the context's memory), or NULL: there is none, the row is too long */
+    char *answer; /* owned (the context's memory), or NULL: there is none, the row is too long */
     size_t len;
     double probability; /* of the answer: the product over its tokens; with labels: its share among them */
 } tq_prediction;
-typedef toque_status tq_predicted_fn(void *arg, size_t id, tq_prediction *p, toque_error *err); /* takes p->answer over */
+typedef toque_status tq_predicted_fn(void *arg, size_t id, tq_prediction *p,
+                                     toque_error *err); /* takes p->answer over */
 
-/* --- greedy decoding of up to TQ_DECODE_ROWS rows at once; each row's answer is the one it would get alone --------- */
+/* --- greedy decoding of up to TQ_DECODE_ROWS rows at once; each row's answer is the one it would get alone ---------
+ */
 typedef struct tq_decoder tq_decoder;
 /* n: tokens of an answer at most. hats may be NULL; both outlive the decoder. */
-toque_status tq_decoder_new(tq_decoder **d, tq_model *model, const tq_hats *hats, int max_rank, int n, tq_predicted_fn *fn,
-                            void *arg, toque_error *err) TQ_MUST;
+toque_status tq_decoder_new(tq_decoder **d, tq_model *model, const tq_hats *hats, int max_rank, int n,
+                            tq_predicted_fn *fn, void *arg, toque_error *err) TQ_MUST;
 void tq_decoder_free(tq_decoder *d);
 int tq_decoder_free_slots(const tq_decoder *d);
 int tq_decoder_active(const tq_decoder *d);
@@ -28,17 +30,18 @@ toque_status tq_decoder_add(tq_decoder *d, size_t id, const tq_token *prompt, in
 /* One token for every active row; fn is called for the rows that are done. */
 toque_status tq_decoder_step(tq_decoder *d, toque_error *err) TQ_MUST;
 
-/* --- the output ----------------------------------------------------------------------------------------------------- */
+/* --- the output -----------------------------------------------------------------------------------------------------
+ */
 typedef struct tq_predict_out {
     tq_cli *cli;
     tq_mem *mem;
-    const char *path;           /* NULL: standard output */
-    char *partial, *key;        /* path.partial and path.partial.key */
+    const char *path;    /* NULL: standard output */
+    char *partial, *key; /* path.partial and path.partial.key */
     int fd;
     bool csv, crlf;
     char delimiter;
     char answer[24], probability[24]; /* names of the new columns */
-    size_t kept;                /* rows that an earlier run wrote */
+    size_t kept;                      /* rows that an earlier run wrote */
     double synced;
     tq_buf line;
 } tq_predict_out;

@@ -93,7 +93,8 @@ toque_status tq_decoder_add(tq_decoder *d, size_t id, const tq_token *prompt, in
     if (n > context) return TQ_FAIL(err, ELIMIT, "a prompt of %d tokens; the model's context holds %d", n, context);
     for (int i = 0; i < n; i++)
         if (prompt[i] < 0 || prompt[i] >= d->model->config.V)
-            return TQ_FAIL(err, EINVAL, "token %d of the prompt is %d; the model's are 0 to %d", i, prompt[i], d->model->config.V - 1);
+            return TQ_FAIL(err, EINVAL, "token %d of the prompt is %d; the model's are 0 to %d", i, prompt[i],
+                           d->model->config.V - 1);
     slot *s = d->slots;
     while (s->used) s++;
     s->most = d->n < context - n + 1 ? d->n : context - n + 1; /* the last token drawn needs no place in the cache */
@@ -144,7 +145,8 @@ static toque_status draw(tq_decoder *d, slot *s, const float *logits, toque_erro
 }
 
 /* Runs a pass and draws for the slots whose last row's number is in rows. */
-static toque_status run(tq_decoder *d, const tq_pass *pass, slot *const *drawing, const int *rows, int n, toque_error *err) {
+static toque_status run(tq_decoder *d, const tq_pass *pass, slot *const *drawing, const int *rows, int n,
+                        toque_error *err) {
     TQ_TRY(tq_machine_forward(d->machine, pass, err));
     if (n) tq_machine_logits(d->machine, rows, n, d->logits);
     for (int i = 0; i < n; i++) TQ_TRY(draw(d, drawing[i], d->logits + (size_t)i * (size_t)d->model->config.V, err));

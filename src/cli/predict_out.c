@@ -1,6 +1,6 @@
-/* The file of predictions. Rows are appended to OUT.partial and synced now and then; OUT.partial.key says what they depend
- * on. A later run of the same work keeps the whole rows it finds, cuts off a broken one, and goes on; at the end the file
- * gets its name. */
+/* The file of predictions. Rows are appended to OUT.partial and synced now and then; OUT.partial.key says what they
+ * depend on. A later run of the same work keeps the whole rows it finds, cuts off a broken one, and goes on; at the end
+ * the file gets its name. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -76,7 +76,8 @@ static toque_status go_on(tq_predict_out *out, const char *key, bool resume, toq
     }
     TQ_GO(tq_read_file(&old, &n, out->mem, out->key, 4096, err));
     if (strcmp(old, key) != 0) {
-        status = TQ_FAIL(err, EINVAL, "%s was begun with other data, another model or other options: --no-resume starts over",
+        status = TQ_FAIL(err, EINVAL,
+                         "%s was begun with other data, another model or other options: --no-resume starts over",
                          out->partial);
         goto done;
     }
@@ -140,7 +141,8 @@ static void put_json(tq_predict_out *out, const char *raw, size_t n, const tq_pr
         tq_buf_puts(&out->line, "null}\n");
 }
 
-toque_status tq_predict_put(tq_predict_out *out, const char *raw, size_t raw_len, const tq_prediction *p, toque_error *err) {
+toque_status tq_predict_put(tq_predict_out *out, const char *raw, size_t raw_len, const tq_prediction *p,
+                            toque_error *err) {
     tq_buf_reset(&out->line);
     if (out->csv) {
         tq_buf_put(&out->line, raw, raw_len);

@@ -37,8 +37,10 @@ toque_status tq_labels_read(tq_labels *labels, tq_mem *mem, const char *text, to
     }
     tq_free(mem, data);
     if (status == TOQUE_OK && labels->n < 2)
-        status = TQ_FAIL(err, EINVAL, "--labels \"%.200s\" names %zu: give at least two, with commas between, or a file with one "
-                         "a line", text, labels->n);
+        status = TQ_FAIL(err, EINVAL,
+                         "--labels \"%.200s\" names %zu: give at least two, with commas between, or a file with one "
+                         "a line",
+                         text, labels->n);
     if (status != TOQUE_OK) tq_labels_clear(labels);
     return status;
 }

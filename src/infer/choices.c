@@ -10,9 +10,9 @@ enum { PASS_ROWS = 512, BRANCHES = 32 };
 struct tq_chooser {
     tq_model *model;
     tq_machine *machine;
-    const tq_hats *hats;  /* that the trunk was made with */
+    const tq_hats *hats; /* that the trunk was made with */
     tq_kv *trunk;
-    tq_token *tokens;     /* [context] what the trunk holds */
+    tq_token *tokens; /* [context] what the trunk holds */
     tq_kv *branch[BRANCHES];
     int32_t pass[PASS_ROWS];
     tq_target targets[PASS_ROWS];
@@ -132,7 +132,8 @@ static toque_status copy_trunk(tq_chooser *c, tq_kv **branch, int more, toque_er
     return TOQUE_OK;
 }
 
-/* Runs the continuations items[0..n) that have more than one token, n of them at most BRANCHES, rows at most PASS_ROWS. */
+/* Runs the continuations items[0..n) that have more than one token, n of them at most BRANCHES, rows at most PASS_ROWS.
+ */
 static toque_status run_branches(tq_chooser *c, tq_score_item **items, int n, int shared, const tq_hats *hats,
                                  toque_error *err) {
     tq_segment seg[BRANCHES];

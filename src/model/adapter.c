@@ -1,4 +1,5 @@
-/* Adapters: targets, layout, creation. See adapter.h; files are read in adapter_load.c and written in adapter_save.c. */
+/* Adapters: targets, layout, creation. See adapter.h; files are read in adapter_load.c and written in adapter_save.c.
+ */
 #include "model/peft.h"
 
 #include <stdio.h>
@@ -32,15 +33,18 @@ static bool role_is_called(int role, const char *name, size_t n) {
 toque_status tq_adapter_targets(const char *list, uint32_t *targets, toque_error *err) {
     for (const char *p = list; *p;) {
         size_t n = strcspn(p, ", ");
-        bool all = (n == 10 && memcmp(p, "all-linear", 10) == 0) || (n == 3 && memcmp(p, "all", 3) == 0), found = n == 0;
+        bool all = (n == 10 && memcmp(p, "all-linear", 10) == 0) || (n == 3 && memcmp(p, "all", 3) == 0),
+             found = n == 0;
         for (int role = 0; n && role < TQ_ROLE_COUNT; role++)
             if (is_linear(role) && (all || role_is_called(role, p, n))) {
                 *targets |= 1u << role;
                 found = true;
             }
         if (!found)
-            return TQ_FAIL(err, EINVAL, "target '%.*s' matches nothing in this model: there are q_proj, k_proj, v_proj, o_proj, "
-                           "gate_proj, up_proj, down_proj and all-linear", (int)n, p);
+            return TQ_FAIL(err, EINVAL,
+                           "target '%.*s' matches nothing in this model: there are q_proj, k_proj, v_proj, o_proj, "
+                           "gate_proj, up_proj, down_proj and all-linear",
+                           (int)n, p);
         p += n + (p[n] != 0);
     }
     if (!*targets) return TQ_FAIL(err, EINVAL, "no targets: name some, or all-linear");
@@ -67,8 +71,8 @@ static size_t lay_site(tq_adapter *a, int layer, int role, size_t at, size_t *n_
     for (int i = 0; i < a->kind->n_parts; i++) {
         tq_range *r = &a->ranges[(*n_ranges)++];
         a->kind->shape(a, w, i, &r->rows, &r->cols);
-        snprintf(r->name, sizeof r->name, "base_model.model.model.layers.%d.%s.%s.weight", layer, tq_role_hf((tq_role)role),
-                 a->kind->part[i]);
+        snprintf(r->name, sizeof r->name, "base_model.model.model.layers.%d.%s.%s.weight", layer,
+                 tq_role_hf((tq_role)role), a->kind->part[i]);
         r->start = at;
         r->layer = layer;
         r->role = role;
@@ -139,7 +143,8 @@ toque_status tq_adapter_new(tq_adapter **result, tq_model *model, const tq_adapt
         return status;
     }
     tq_site_state *states = a->states;
-    for (size_t s = 0; s < a->n_ranges / (size_t)a->kind->n_parts; s++) a->kind->init(a, &states[s], o->seed, (uint32_t)s);
+    for (size_t s = 0; s < a->n_ranges / (size_t)a->kind->n_parts; s++)
+        a->kind->init(a, &states[s], o->seed, (uint32_t)s);
     *result = a;
     return TOQUE_OK;
 }

@@ -7,8 +7,8 @@
 #include "model/model.h"
 
 typedef struct tq_range {
-    char name[120];    /* PEFT's: base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight */
-    size_t start;      /* into values */
+    char name[120]; /* PEFT's: base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight */
+    size_t start;   /* into values */
     int rows, cols;
     int layer, role;
 } tq_range;
@@ -16,23 +16,23 @@ typedef struct tq_range {
 typedef struct tq_adapter {
     tq_model *model;
     const struct tq_peft *kind;
-    char *name;          /* path or given name, for messages */
+    char *name; /* path or given name, for messages */
     int rank;
     float alpha, dropout;
     bool rslora;
-    uint32_t targets;    /* bit role: this weight of every layer */
-    float *values;       /* [n] */
-    float *grads;        /* [n] when it is trained, else NULL */
+    uint32_t targets; /* bit role: this weight of every layer */
+    float *values;    /* [n] */
+    float *grads;     /* [n] when it is trained, else NULL */
     size_t n;
     tq_range *ranges;
     size_t n_ranges;
-    tq_site *sites;      /* [L * TQ_ROLE_COUNT] */
-    void *states;        /* the sites' states */
-    char base_hash[65];  /* of the model it was trained on; "" unknown */
+    tq_site *sites;     /* [L * TQ_ROLE_COUNT] */
+    void *states;       /* the sites' states */
+    char base_hash[65]; /* of the model it was trained on; "" unknown */
 } tq_adapter;
 
 typedef struct tq_adapter_options {
-    const char *kind;    /* "lora" */
+    const char *kind; /* "lora" */
     int rank;
     float alpha, dropout;
     bool rslora;

@@ -10,9 +10,19 @@
 /* --- adapter_config.json --------------------------------------------------------------------------------- */
 /* Settings of PEFT that change what an adapter computes; anything but these values cannot be worn here. */
 static toque_status refuse_others(const json_t *o, const char *path, toque_error *err) {
-    static const char *const off[] = {"use_dora", "fan_in_fan_out", "use_qalora", "lora_bias", "layers_to_transform",
-                                      "layer_replication", "modules_to_save", "rank_pattern", "alpha_pattern",
-                                      "exclude_modules", "trainable_token_indices", "target_parameters", "alora_invocation_tokens"};
+    static const char *const off[] = {"use_dora",
+                                      "fan_in_fan_out",
+                                      "use_qalora",
+                                      "lora_bias",
+                                      "layers_to_transform",
+                                      "layer_replication",
+                                      "modules_to_save",
+                                      "rank_pattern",
+                                      "alpha_pattern",
+                                      "exclude_modules",
+                                      "trainable_token_indices",
+                                      "target_parameters",
+                                      "alora_invocation_tokens"};
     for (size_t i = 0; i < sizeof off / sizeof off[0]; i++) {
         const json_t *v = json_object_get(o, off[i]);
         bool empty = !v || json_is_null(v) || json_is_false(v) || (json_is_object(v) && json_object_size(v) == 0) ||
@@ -20,7 +30,8 @@ static toque_status refuse_others(const json_t *o, const char *path, toque_error
         if (!empty) return TQ_FAIL(err, EUNSUPPORTED, "%s: '%s' is set, which is not supported", path, off[i]);
     }
     const char *bias = json_string_value(json_object_get(o, "bias"));
-    if (bias && strcmp(bias, "none") != 0) return TQ_FAIL(err, EUNSUPPORTED, "%s: bias '%s' is not supported", path, bias);
+    if (bias && strcmp(bias, "none") != 0)
+        return TQ_FAIL(err, EUNSUPPORTED, "%s: bias '%s' is not supported", path, bias);
     return TOQUE_OK;
 }
 
@@ -57,7 +68,8 @@ static toque_status read_config(tq_adapter *a, const char *path, toque_error *er
     a->kind = type ? tq_peft_find(type) : NULL;
     if (!a->kind)
         status = TQ_FAIL(err, EUNSUPPORTED, "%s: peft_type '%s' is not supported", path, type ? type : "(none)");
-    else if (!json_is_integer(r) || json_integer_value(r) < 1 || json_integer_value(r) > 1 << 16 || !json_is_number(alpha))
+    else if (!json_is_integer(r) || json_integer_value(r) < 1 || json_integer_value(r) > 1 << 16 ||
+             !json_is_number(alpha))
         status = TQ_FAIL(err, EFORMAT, "%s: r and lora_alpha must be numbers, r from 1 to 65536", path);
     if (status == TOQUE_OK) status = refuse_others(o, path, err);
     if (status == TOQUE_OK) {
@@ -72,13 +84,16 @@ static toque_status read_config(tq_adapter *a, const char *path, toque_error *er
 }
 
 /* --- values ---------------------------------------------------------------------------------------------- */
-static toque_status copy_tensor(tq_adapter *a, const tq_range *r, const tq_tensor *t, const char *path, toque_error *err) {
+static toque_status copy_tensor(tq_adapter *a, const tq_range *r, const tq_tensor *t, const char *path,
+                                toque_error *err) {
     const tq_kernels *k = a->model->ctx->k;
     if (t->type >= TQ_TYPE_END || !k->dequant_row[t->type])
         return TQ_FAIL(err, EUNSUPPORTED, "%s: tensor %s is not F32, F16 or BF16", path, t->name);
     if (t->rows != r->rows || t->cols != r->cols)
-        return TQ_FAIL(err, EFORMAT, "%s: tensor %s is %lld x %lld, but this model and rank want %d x %d: the adapter was made "
-                       "for another model", path, t->name, (long long)t->rows, (long long)t->cols, r->rows, r->cols);
+        return TQ_FAIL(err, EFORMAT,
+                       "%s: tensor %s is %lld x %lld, but this model and rank want %d x %d: the adapter was made "
+                       "for another model",
+                       path, t->name, (long long)t->rows, (long long)t->cols, r->rows, r->cols);
     k->dequant_row[t->type](a->values + r->start, t->data, t->rows * t->cols);
     if (!(k->sum_squares(a->values + r->start, t->rows * t->cols) <= 3e38f))
         return TQ_FAIL(err, ENONFINITE, "%s: tensor %s holds values that are not finite", path, t->name);
@@ -92,12 +107,14 @@ static toque_status read_values(tq_adapter *a, const char *path, toque_error *er
     for (size_t i = 0; status == TOQUE_OK && i < a->n_ranges; i++) {
         const tq_tensor *t = tq_safetensors_find(st, a->ranges[i].name);
         status = t ? copy_tensor(a, &a->ranges[i], t, path, err)
-                   : TQ_FAIL(err, EFORMAT, "%s: tensor %s is missing: the adapter was made for another model or other targets",
-                             path, a->ranges[i].name);
+                   : TQ_FAIL(err, EFORMAT,
+                             "%s: tensor %s is missing: the adapter was made for another model or other targets", path,
+                             a->ranges[i].name);
     }
     if (status == TOQUE_OK && tq_safetensors_count(st) != a->n_ranges)
-        status = TQ_FAIL(err, EUNSUPPORTED, "%s holds %zu tensors, but its targets account for %zu: the others cannot be worn",
-                         path, tq_safetensors_count(st), a->n_ranges);
+        status = TQ_FAIL(err, EUNSUPPORTED,
+                         "%s holds %zu tensors, but its targets account for %zu: the others cannot be worn", path,
+                         tq_safetensors_count(st), a->n_ranges);
     const char *hash = tq_safetensors_metadata(st, "toque.base_hash");
     if (hash) snprintf(a->base_hash, sizeof a->base_hash, "%s", hash);
     tq_safetensors_close(st);
@@ -127,8 +144,8 @@ static void unmove_rows(float *b, float *copy, int heads, int D, int R) {
     for (int h = 0; h < heads; h++)
         for (int i = 0; i < D / 2; i++)
             for (int j = 0; j < 2; j++)
-                memcpy(b + (size_t)(h * D + j * (D / 2) + i) * (size_t)R, copy + (size_t)(h * D + 2 * i + j) * (size_t)R,
-                       sizeof(float) * (size_t)R);
+                memcpy(b + (size_t)(h * D + j * (D / 2) + i) * (size_t)R,
+                       copy + (size_t)(h * D + 2 * i + j) * (size_t)R, sizeof(float) * (size_t)R);
 }
 
 static const tq_tensor *gguf_part(const tq_gguf *g, int layer, int role, const char *part) {
@@ -143,9 +160,12 @@ static toque_status gguf_values(tq_adapter *a, const tq_gguf *g, const char *pat
     for (size_t i = 0; i < a->n_ranges; i++) {
         const tq_range *r = &a->ranges[i];
         const tq_tensor *t = gguf_part(g, r->layer, r->role, i % 2 ? "lora_b" : "lora_a");
-        if (!t) return TQ_FAIL(err, EFORMAT, "%s: layer %d has no %s adapter", path, r->layer, tq_role_gguf((tq_role)r->role));
+        if (!t)
+            return TQ_FAIL(err, EFORMAT, "%s: layer %d has no %s adapter", path, r->layer,
+                           tq_role_gguf((tq_role)r->role));
         TQ_TRY(copy_tensor(a, r, t, path, err));
-        if (i % 2 == 0 || !(c->arch->flags & TQ_ARCH_QK_INTERLEAVED) || (r->role != TQ_ROLE_Q && r->role != TQ_ROLE_K)) continue;
+        if (i % 2 == 0 || !(c->arch->flags & TQ_ARCH_QK_INTERLEAVED) || (r->role != TQ_ROLE_Q && r->role != TQ_ROLE_K))
+            continue;
         float *copy = tq_alloc(mem, (size_t)r->rows * (size_t)r->cols, sizeof(float));
         if (!copy) return TQ_NOMEM(err);
         unmove_rows(a->values + r->start, copy, r->role == TQ_ROLE_Q ? c->H : c->G, c->D, a->rank);
@@ -169,7 +189,8 @@ static toque_status load_gguf(tq_adapter *a, const char *path, toque_error *err)
         a->targets |= 1u << role;
         a->rank = (int)t->rows;
     }
-    if (status == TOQUE_OK && !a->targets) status = TQ_FAIL(err, EFORMAT, "%s: no layer has an adapter that can be worn", path);
+    if (status == TOQUE_OK && !a->targets)
+        status = TQ_FAIL(err, EFORMAT, "%s: no layer has an adapter that can be worn", path);
     if (status == TOQUE_OK) {
         a->kind = tq_peft_find("lora");
         a->alpha = alpha > 0 ? alpha : (float)a->rank;
@@ -198,8 +219,10 @@ toque_status tq_adapter_load(tq_adapter **result, tq_model *model, const char *p
     }
     const char *hash = a->base_hash[0] ? tq_model_hash(model) : "";
     if (strcmp(a->base_hash, hash) != 0)
-        tq_log(model->ctx, TQ_WARNING, "%s was tuned on a base with hash %.12s; this model is %.12s (the same shapes: it is worn "
-               "all the same)", path, a->base_hash, hash);
+        tq_log(model->ctx, TQ_WARNING,
+               "%s was tuned on a base with hash %.12s; this model is %.12s (the same shapes: it is worn "
+               "all the same)",
+               path, a->base_hash, hash);
     *result = a;
     return TOQUE_OK;
 }

@@ -10,18 +10,19 @@
 static json_t *target_names(const tq_adapter *a) {
     json_t *list = json_array();
     for (int role = 0; list && role < TQ_ROLE_COUNT; role++)
-        if (a->targets >> role & 1) json_array_append_new(list, json_string(strchr(tq_role_hf((tq_role)role), '.') + 1));
+        if (a->targets >> role & 1)
+            json_array_append_new(list, json_string(strchr(tq_role_hf((tq_role)role), '.') + 1));
     return list;
 }
 
 static toque_status save_config(const tq_adapter *a, const char *path, toque_error *err) {
     tq_mem *mem = &a->model->ctx->mem;
-    json_t *o = json_pack("{s:n, s:s, s:s, s:n, s:b, s:b, s:i, s:f, s:f, s:s, s:b, s:o, s:n, s:n, s:{}, s:{}, s:b, s:b}",
-                          "auto_mapping", "peft_type", a->kind->peft_type, "task_type", "CAUSAL_LM", "base_model_name_or_path",
-                          "inference_mode", 1, "fan_in_fan_out", 0, "r", a->rank, "lora_alpha", (double)a->alpha,
-                          "lora_dropout", (double)a->dropout, "bias", "none", "init_lora_weights", 1, "target_modules",
-                          target_names(a), "layers_to_transform", "modules_to_save", "rank_pattern", "alpha_pattern",
-                          "use_rslora", a->rslora, "use_dora", 0);
+    json_t *o = json_pack(
+        "{s:n, s:s, s:s, s:n, s:b, s:b, s:i, s:f, s:f, s:s, s:b, s:o, s:n, s:n, s:{}, s:{}, s:b, s:b}", "auto_mapping",
+        "peft_type", a->kind->peft_type, "task_type", "CAUSAL_LM", "base_model_name_or_path", "inference_mode", 1,
+        "fan_in_fan_out", 0, "r", a->rank, "lora_alpha", (double)a->alpha, "lora_dropout", (double)a->dropout, "bias",
+        "none", "init_lora_weights", 1, "target_modules", target_names(a), "layers_to_transform", "modules_to_save",
+        "rank_pattern", "alpha_pattern", "use_rslora", a->rslora, "use_dora", 0);
     char *text = o ? json_dumps(o, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) : NULL;
     json_decref(o);
     if (!text) return TQ_NOMEM(err);
@@ -36,8 +37,8 @@ static toque_status save_tensors(const tq_adapter *a, const char *path, const fl
     if (!t) return TQ_NOMEM(err);
     for (size_t i = 0; i < a->n_ranges; i++) {
         const tq_range *r = &a->ranges[i];
-        t[i] = (tq_save_tensor){.name = r->name, .type = TQ_F32, .n_dims = 2, .dims = {r->rows, r->cols},
-                                .data = values + r->start};
+        t[i] = (tq_save_tensor){
+            .name = r->name, .type = TQ_F32, .n_dims = 2, .dims = {r->rows, r->cols}, .data = values + r->start};
     }
     const char *metadata[] = {"format", "pt", "toque.base_hash", a->base_hash};
     toque_status status = tq_safetensors_save(mem, path, t, a->n_ranges, metadata, 2, err);

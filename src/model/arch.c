@@ -1,4 +1,5 @@
-/* Architectures of the generic pre-norm block and its program. See arch.h; how to add a row: docs/adding-an-architecture.md. */
+/* Architectures of the generic pre-norm block and its program. See arch.h; how to add a row:
+ * docs/adding-an-architecture.md. */
 #include "model/arch.h"
 
 #include <math.h>
@@ -26,8 +27,8 @@ const char *tq_arch_names(void) {
 }
 
 /* Reads `<arch>.<name>` into *out, which must then lie in [min, max]. */
-static toque_status read_int(const tq_gguf *gguf, const char *arch, const char *name, int *out, int64_t min, int64_t max,
-                             toque_error *err) {
+static toque_status read_int(const tq_gguf *gguf, const char *arch, const char *name, int *out, int64_t min,
+                             int64_t max, toque_error *err) {
     char key[128];
     snprintf(key, sizeof key, "%s.%s", arch, name);
     uint32_t v = (uint32_t)*out;
@@ -54,7 +55,8 @@ static toque_status read_rope(tq_config *c, const tq_gguf *gguf, const char *a, 
     c->rope_dim = c->D;
     TQ_TRY(read_float(gguf, a, "rope.freq_base", &c->rope_base, err));
     TQ_TRY(read_int(gguf, a, "rope.dimension_count", &c->rope_dim, 2, c->D, err));
-    if (c->rope_dim % 2) return TQ_FAIL(err, EFORMAT, "%s: rope.dimension_count %d is odd", tq_gguf_path(gguf), c->rope_dim);
+    if (c->rope_dim % 2)
+        return TQ_FAIL(err, EFORMAT, "%s: rope.dimension_count %d is odd", tq_gguf_path(gguf), c->rope_dim);
     char key[128];
     snprintf(key, sizeof key, "%s.rope.scaling.type", a);
     tq_string type = {"none", 4};
@@ -99,7 +101,8 @@ toque_status tq_config_read(tq_config *c, const tq_gguf *gguf, toque_error *err)
     TQ_TRY(read_int(gguf, a, "context_length", &c->context, 1, INT32_MAX / 4, err));
     int experts = 0;
     TQ_TRY(read_int(gguf, a, "expert_count", &experts, 0, INT32_MAX, err));
-    if (experts) return TQ_FAIL(err, EUNSUPPORTED, "%s: mixture-of-experts models are not supported", tq_gguf_path(gguf));
+    if (experts)
+        return TQ_FAIL(err, EUNSUPPORTED, "%s: mixture-of-experts models are not supported", tq_gguf_path(gguf));
     TQ_TRY(read_int(gguf, a, "attention.sliding_window", &c->window, 0, INT32_MAX / 4, err));
     c->eps = 1e-5f;
     TQ_TRY(read_float(gguf, a, "attention.layer_norm_rms_epsilon", &c->eps, err));

@@ -5,11 +5,14 @@ toque_status tq_kv_new(tq_kv **result, tq_model *model, int capacity, toque_erro
     *result = NULL;
     const tq_config *c = &model->config;
     if (capacity < 1 || capacity > c->context)
-        return TQ_FAIL(err, ELIMIT, "a context of %d tokens was asked for; this model's is %d at most", capacity, c->context);
+        return TQ_FAIL(err, ELIMIT, "a context of %d tokens was asked for; this model's is %d at most", capacity,
+                       c->context);
     tq_kv *kv = TQ_NEW(&model->ctx->mem, tq_kv);
     if (!kv) return TQ_NOMEM(err);
     *kv = (tq_kv){.type = model->ctx->compute == TQ_COMPUTE_F32 && !model->ctx->int8 ? TQ_F32 : TQ_F16,
-                  .capacity = capacity, .row = (int64_t)c->G * c->D, .n_layers = c->L};
+                  .capacity = capacity,
+                  .row = (int64_t)c->G * c->D,
+                  .n_layers = c->L};
     size_t tokens = (size_t)c->L * 2 * (size_t)capacity;
     kv->data = tq_zalloc(&model->ctx->mem, tokens, (size_t)kv->row * (kv->type == TQ_F16 ? 2 : 4));
     if (!kv->data) {

@@ -46,8 +46,8 @@ static void embed(tq_machine *m, const tq_exec *e, tq_worker *w) {
     for (int i = 0; i < e->n_segments; i++) {
         const tq_segment *seg = &e->segments[i];
         for (int64_t t = seg->row > t0 ? seg->row : t0; t < t1 && t < seg->row + seg->n; t++) {
-            e->k->dequant_row[table->type](x + t * c->C, (const char *)table->data + (size_t)e->tokens[t] * table->row_bytes,
-                                           c->C);
+            e->k->dequant_row[table->type](x + t * c->C,
+                                           (const char *)table->data + (size_t)e->tokens[t] * table->row_bytes, c->C);
             rope_row(c, rope + t * c->rope_dim, seg->pos + (int)(t - seg->row));
         }
     }
@@ -64,7 +64,8 @@ static void forward_job(tq_worker *w, void *arg) {
     }
 }
 
-static toque_status check_segment(const tq_machine *m, const tq_pass *p, const tq_segment *seg, int row, toque_error *err) {
+static toque_status check_segment(const tq_machine *m, const tq_pass *p, const tq_segment *seg, int row,
+                                  toque_error *err) {
     const tq_config *c = &m->model->config;
     if (seg->row != row || seg->n < 1)
         return TQ_FAIL(err, EINVAL, "segments must cover the rows of a pass in order, without gaps");
@@ -72,12 +73,14 @@ static toque_status check_segment(const tq_machine *m, const tq_pass *p, const t
         return TQ_FAIL(err, ELIMIT, "%d tokens do not fit the model's context of %d", seg->pos + seg->n, c->context);
     if (seg->kv && p->kind == TQ_PASS_TRAIN) return TQ_FAIL(err, EINVAL, "a training pass has no cache");
     if (seg->kv && (seg->kv->length != seg->pos || seg->kv->length + seg->n > seg->kv->capacity))
-        return TQ_FAIL(err, ELIMIT, "%d tokens do not fit a context of %d", seg->kv->length + seg->n, seg->kv->capacity);
+        return TQ_FAIL(err, ELIMIT, "%d tokens do not fit a context of %d", seg->kv->length + seg->n,
+                       seg->kv->capacity);
     for (int h = 0; seg->hats && h < seg->hats->n; h++) {
         const tq_adapter *a = seg->hats->items[h].adapter;
         if (a->model != m->model) return TQ_FAIL(err, EINVAL, "adapter %s was loaded for another model", a->name);
         if (a->rank > m->plan.max_rank)
-            return TQ_FAIL(err, EINVAL, "adapter %s has rank %d; this pass was planned for %d", a->name, a->rank, m->plan.max_rank);
+            return TQ_FAIL(err, EINVAL, "adapter %s has rank %d; this pass was planned for %d", a->name, a->rank,
+                           m->plan.max_rank);
     }
     return TOQUE_OK;
 }
@@ -99,7 +102,8 @@ toque_status tq_machine_forward(tq_machine *m, const tq_pass *pass, toque_error 
     int most = pass->kind == TQ_PASS_DECODE ? TQ_DECODE_ROWS : m->plan.max_rows;
     if (pass->T < 1 || pass->T > most || pass->T > m->plan.max_rows)
         return TQ_FAIL(err, EINVAL, "a pass of %d rows; this machine was planned for %d", pass->T, most);
-    if (pass->kind == TQ_PASS_TRAIN && !m->plan.train) return TQ_FAIL(err, EINVAL, "this machine was not planned for training");
+    if (pass->kind == TQ_PASS_TRAIN && !m->plan.train)
+        return TQ_FAIL(err, EINVAL, "this machine was not planned for training");
     int row = 0;
     for (int i = 0; i < pass->n_segments; i++) {
         TQ_TRY(check_segment(m, pass, &pass->segments[i], row, err));

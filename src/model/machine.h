@@ -19,18 +19,18 @@ typedef struct tq_pass {
     int T;
     const tq_segment *segments; /* gapless, in order of rows */
     int n_segments;
-    uint64_t seed;         /* of dropout (TRAIN) */
+    uint64_t seed; /* of dropout (TRAIN) */
 } tq_pass;
 
 typedef struct tq_plan {
-    int max_rows;      /* T of the largest pass */
+    int max_rows; /* T of the largest pass */
     bool train;
-    int max_rank;      /* of the adapters that will be worn, 0: none */
-    int head_rows;     /* rows of logits held at a time; 0: chosen */
-    size_t max_bytes;  /* training: keep activations of as many layers as fit, recompute the others; 0: keep all */
+    int max_rank;     /* of the adapters that will be worn, 0: none */
+    int head_rows;    /* rows of logits held at a time; 0: chosen */
+    size_t max_bytes; /* training: keep activations of as many layers as fit, recompute the others; 0: keep all */
     /* filled in by tq_machine_new */
     int kept_layers;
-    size_t bytes;      /* of all buffers */
+    size_t bytes; /* of all buffers */
 } tq_plan;
 
 typedef struct tq_machine tq_machine;

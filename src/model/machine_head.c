@@ -7,7 +7,7 @@
 
 typedef struct head_job {
     tq_machine *m;
-    int n;                   /* rows in this chunk */
+    int n; /* rows in this chunk */
     const tq_target *targets;
     const float *coef;
     float *logp;
@@ -67,8 +67,19 @@ static void logp_job(tq_worker *w, void *arg) {
     const tq_weight *head = &m->model->head;
     int64_t C = m->model->config.C, V = m->model->config.V, i0, i1;
     norm_rows(m, w, m->head_row, j->n, m->head_in);
-    tq_gemm g = {.m = j->n, .n = V, .k = C, .a = m->head_in, .a_row = C, .a_col = 1, .b = head->data, .b_type = head->type,
-                 .b_trans = true, .b_stride = head->row_bytes, .c = m->logits, .c_row = V, .alpha = 1,
+    tq_gemm g = {.m = j->n,
+                 .n = V,
+                 .k = C,
+                 .a = m->head_in,
+                 .a_row = C,
+                 .a_col = 1,
+                 .b = head->data,
+                 .b_type = head->type,
+                 .b_trans = true,
+                 .b_stride = head->row_bytes,
+                 .c = m->logits,
+                 .c_row = V,
+                 .alpha = 1,
                  .compute = m->base.compute};
     k->gemm(w, k, &g);
     tq_barrier(w);
@@ -76,16 +87,27 @@ static void logp_job(tq_worker *w, void *arg) {
     for (int64_t i = i0; i < i1; i++) read_row(j, (int)i);
     tq_barrier(w);
     if (!j->coef) return;
-    tq_gemm d = {.m = j->n, .n = C, .k = V, .a = m->logits, .a_row = V, .a_col = 1, .b = head->data, .b_type = head->type,
-                 .b_trans = false, .b_stride = head->row_bytes, .c = m->head_grad, .c_row = C, .alpha = 1,
+    tq_gemm d = {.m = j->n,
+                 .n = C,
+                 .k = V,
+                 .a = m->logits,
+                 .a_row = V,
+                 .a_col = 1,
+                 .b = head->data,
+                 .b_type = head->type,
+                 .b_trans = false,
+                 .b_stride = head->row_bytes,
+                 .c = m->head_grad,
+                 .c_row = C,
+                 .alpha = 1,
                  .compute = m->base.compute};
     k->gemm(w, k, &d);
     tq_barrier(w);
     float *grad = m->stream_grad[m->model->config.L % 2];
     for (int64_t i = i0; i < i1; i++) {
         int64_t row = m->head_row[i];
-        k->rms_norm_bwd(grad + row * C, NULL, m->head_grad + i * C, tq_machine_final(m) + row * C, m->model->out_norm.data,
-                        m->head_r[i], C);
+        k->rms_norm_bwd(grad + row * C, NULL, m->head_grad + i * C, tq_machine_final(m) + row * C,
+                        m->model->out_norm.data, m->head_r[i], C);
     }
 }
 

@@ -7,18 +7,18 @@
 struct tq_machine {
     tq_model *model;
     tq_plan plan;
-    tq_pass pass;        /* the last one */
-    tq_exec base;        /* what stays the same for all layers of a pass; workers bind copies of it */
-    char *block;         /* all buffers */
+    tq_pass pass; /* the last one */
+    tq_exec base; /* what stays the same for all layers of a pass; workers bind copies of it */
+    char *block;  /* all buffers */
 
-    float **stream;      /* [L + 1] the residual stream between layers, [T, C] each (two alternate outside training) */
+    float **stream; /* [L + 1] the residual stream between layers, [T, C] each (two alternate outside training) */
     float *stream_grad[2];
-    float *shared[TQ_MAX_BUFFERS];  /* a layer's buffers, for layers that are not kept */
+    float *shared[TQ_MAX_BUFFERS]; /* a layer's buffers, for layers that are not kept */
     float *shared_lse;
-    float **kept;        /* [L * TQ_MAX_BUFFERS] a kept layer's own buffers; NULL: shared */
-    float **kept_lse;    /* [L] */
+    float **kept;     /* [L * TQ_MAX_BUFFERS] a kept layer's own buffers; NULL: shared */
+    float **kept_lse; /* [L] */
     float *grads[TQ_MAX_BUFFERS];
-    int lowest;          /* backward goes down to this layer */
+    int lowest; /* backward goes down to this layer */
 
     /* the head, for chunks of plan.head_rows rows */
     float *head_in, *head_grad; /* [rows, C] after the norm */

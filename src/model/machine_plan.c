@@ -98,8 +98,10 @@ static toque_status choose_kept(tq_machine *m, toque_error *err) {
     size_t limit = m->plan.max_bytes;
     if (!limit || all <= limit) return TOQUE_OK;
     if (none > limit)
-        return TQ_FAIL(err, ELIMIT, "a pass of %d tokens needs %zu MB even when everything is computed again, but only %zu MB "
-                       "are allowed: shorten max_length or raise --max-memory", m->plan.max_rows, none / 1000000, limit / 1000000);
+        return TQ_FAIL(err, ELIMIT,
+                       "a pass of %d tokens needs %zu MB even when everything is computed again, but only %zu MB "
+                       "are allowed: shorten max_length or raise --max-memory",
+                       m->plan.max_rows, none / 1000000, limit / 1000000);
     m->plan.kept_layers = (int)((limit - none) / ((all - none) / (size_t)L));
     while (m->plan.kept_layers > 0 && lay(m, NULL) > limit) m->plan.kept_layers--;
     return TOQUE_OK;

@@ -60,16 +60,18 @@ static toque_status find_weight(tq_model *m, tq_weight *w, const char *name, int
     const tq_tensor *t = tq_gguf_find_tensor(m->gguf, name);
     if (!t) return TQ_FAIL(err, EFORMAT, "%s: tensor %s is missing", path, name);
     if (!tq_type_get(t->type) || !m->ctx->k->dequant_row[t->type])
-        return TQ_FAIL(err, EUNSUPPORTED, "%s: tensor %s has storage type %d, which is not supported (use a F32, F16, BF16, "
-                       "Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, Q5_K or Q6_K file)", path, name, (int)t->type);
+        return TQ_FAIL(err, EUNSUPPORTED,
+                       "%s: tensor %s has storage type %d, which is not supported (use a F32, F16, BF16, "
+                       "Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, Q5_K or Q6_K file)",
+                       path, name, (int)t->type);
     if (t->rows != rows || t->cols != cols)
         return TQ_FAIL(err, EFORMAT, "%s: tensor %s is %lld x %lld, but the configuration says %lld x %lld", path, name,
                        (long long)t->rows, (long long)t->cols, (long long)rows, (long long)cols);
     if (rows == 1 && t->type != TQ_F32)
         return TQ_FAIL(err, EUNSUPPORTED, "%s: vector %s has storage type %s, expected F32", path, name,
                        tq_type_get(t->type)->name);
-    *w = (tq_weight){.data = t->data, .type = t->type, .rows = rows, .cols = cols,
-                     .row_bytes = tq_type_row_bytes(t->type, cols)};
+    *w = (tq_weight){
+        .data = t->data, .type = t->type, .rows = rows, .cols = cols, .row_bytes = tq_type_row_bytes(t->type, cols)};
     (*used)++;
     return TOQUE_OK;
 }
@@ -109,13 +111,15 @@ static toque_status load_rope_freqs(tq_model *m, size_t *used, toque_error *err)
     if (!t) return TOQUE_OK;
     int64_t n = m->config.rope_dim / 2;
     if (t->type != TQ_F32 || t->rows * t->cols != n)
-        return TQ_FAIL(err, EFORMAT, "%s: rope_freqs.weight must hold %lld F32 numbers", tq_gguf_path(m->gguf), (long long)n);
+        return TQ_FAIL(err, EFORMAT, "%s: rope_freqs.weight must hold %lld F32 numbers", tq_gguf_path(m->gguf),
+                       (long long)n);
     m->rope_freqs = tq_alloc(&m->ctx->mem, (size_t)n, sizeof(float));
     if (!m->rope_freqs) return TQ_NOMEM(err);
     memcpy(m->rope_freqs, t->data, (size_t)n * sizeof(float));
     for (int64_t i = 0; i < n; i++)
         if (!(m->rope_freqs[i] > 0))
-            return TQ_FAIL(err, EFORMAT, "%s: rope_freqs.weight[%lld] is not positive", tq_gguf_path(m->gguf), (long long)i);
+            return TQ_FAIL(err, EFORMAT, "%s: rope_freqs.weight[%lld] is not positive", tq_gguf_path(m->gguf),
+                           (long long)i);
     m->config.rope_freqs = m->rope_freqs;
     (*used)++;
     return TOQUE_OK;
@@ -148,8 +152,10 @@ static toque_status load_weights(tq_model *m, toque_error *err) {
     TQ_TRY(load_rope_freqs(m, &used, err));
     if (used == tq_gguf_n_tensors(m->gguf)) return TOQUE_OK;
     /* A tensor that is left over (a bias, an expert, a norm) would change what the model says. */
-    return TQ_FAIL(err, EUNSUPPORTED, "%s: the file has %zu tensors, but a plain %s model of this shape has %zu: it has parts "
-                   "that are not supported", tq_gguf_path(m->gguf), tq_gguf_n_tensors(m->gguf), c->arch->name, used);
+    return TQ_FAIL(err, EUNSUPPORTED,
+                   "%s: the file has %zu tensors, but a plain %s model of this shape has %zu: it has parts "
+                   "that are not supported",
+                   tq_gguf_path(m->gguf), tq_gguf_n_tensors(m->gguf), c->arch->name, used);
 }
 
 static toque_status load_template(tq_model *m, toque_error *err) {
@@ -158,7 +164,8 @@ static toque_status load_template(tq_model *m, toque_error *err) {
     if (!source.data) return TOQUE_OK;
     m->template_source = tq_strndup(&m->ctx->mem, source.data, source.len);
     if (!m->template_source) return TQ_NOMEM(err);
-    return tq_template_parse(&m->chat_template, &m->ctx->mem, source.data, source.len, "the model's chat template", err);
+    return tq_template_parse(&m->chat_template, &m->ctx->mem, source.data, source.len, "the model's chat template",
+                             err);
 }
 
 toque_status tq_model_open(tq_model **result, tq_ctx *ctx, const char *path, toque_error *err) {
@@ -205,7 +212,8 @@ const char *tq_model_hash(tq_model *m) {
     for (size_t i = 0; i < tq_gguf_n_tensors(m->gguf); i++) {
         const tq_tensor *t = tq_gguf_tensor_at(m->gguf, i);
         char head[256];
-        int n = snprintf(head, sizeof head, "%s %d %lld %lld\n", t->name, (int)t->type, (long long)t->rows, (long long)t->cols);
+        int n = snprintf(head, sizeof head, "%s %d %lld %lld\n", t->name, (int)t->type, (long long)t->rows,
+                         (long long)t->cols);
         size_t piece = t->bytes < PIECE ? t->bytes : PIECE;
         tq_sha256_add(sha, head, (size_t)n);
         tq_sha256_add(sha, t->data, piece);
@@ -235,7 +243,8 @@ toque_status tq_model_render(tq_model *m, json_t *messages, json_t *tools, json_
         put_token(all, m->tokenizer, "eos_token", tq_tokenizer_eos(m->tokenizer)) ||
         put_token(all, m->tokenizer, "unk_token", tq_tokenizer_unk(m->tokenizer)))
         status = TQ_NOMEM(err);
-    tq_render_options o = {.messages = messages, .tools = tools, .vars = all, .add_generation_prompt = generation_prompt};
+    tq_render_options o = {
+        .messages = messages, .tools = tools, .vars = all, .add_generation_prompt = generation_prompt};
     if (status == TOQUE_OK) status = tq_template_render(m->chat_template, &m->ctx->mem, &o, out, err);
     json_decref(all);
     return status;
@@ -245,7 +254,8 @@ toque_status tq_model_tokenize_rendered(tq_model *m, const tq_rendered *r, tq_to
     tq_text_span *spans = tq_alloc(&m->ctx->mem, r->n_marks + 1, sizeof *spans);
     if (!spans) return TQ_NOMEM(err);
     for (size_t i = 0; i < r->n_marks; i++)
-        spans[i] = (tq_text_span){.len = r->marks[i].end - r->marks[i].start, .special = r->marks[i].origin.message < 0};
+        spans[i] =
+            (tq_text_span){.len = r->marks[i].end - r->marks[i].start, .special = r->marks[i].origin.message < 0};
     size_t before = list->len;
     toque_status status = tq_tokenize_spans(m->tokenizer, r->text, r->len, spans, r->n_marks, false, list, err);
     tq_free(&m->ctx->mem, spans);

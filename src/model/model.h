@@ -12,13 +12,13 @@
 
 /* What an architecture of the generic block may have (flags of archs.def). */
 enum {
-    TQ_ARCH_QKV_BIAS = 1,    /* biases on q, k and v */
+    TQ_ARCH_QKV_BIAS = 1,      /* biases on q, k and v */
     TQ_ARCH_QK_INTERLEAVED = 2 /* the GGUF file holds q and k rows in ggml's interleaved order */
 };
 
 typedef struct tq_arch {
-    const char *name;      /* general.architecture */
-    const char *hf_name;   /* the class in Hugging Face's config.json */
+    const char *name;    /* general.architecture */
+    const char *hf_name; /* the class in Hugging Face's config.json */
     unsigned flags;
 } tq_arch;
 /* NULL when unknown; tq_arch_names lists what there is for messages. */
@@ -28,13 +28,13 @@ const char *tq_arch_names(void);
 typedef struct tq_config {
     const tq_arch *arch;
     int L, C, F, V, H, G, D;
-    int context;       /* positions the model was made for */
+    int context; /* positions the model was made for */
     int rope_dim;
     float rope_base, rope_factor; /* factor: linear scaling, 1 = none */
     const float *rope_freqs;      /* [rope_dim / 2] divisors (Llama 3.x), or NULL */
     float eps, attn_scale;
-    int window;        /* sliding window of every layer, 0: none */
-    bool tied;         /* the head is the embedding */
+    int window; /* sliding window of every layer, 0: none */
+    bool tied;  /* the head is the embedding */
 } tq_config;
 
 typedef struct tq_program {
@@ -42,22 +42,22 @@ typedef struct tq_program {
     int n_steps;
     int width[TQ_MAX_BUFFERS];
     int n_buffers;
-    int out;                      /* buffer 0 is the layer's input, `out` its output */
-    bool kept[TQ_MAX_BUFFERS];    /* backward reads its value */
+    int out;                   /* buffer 0 is the layer's input, `out` its output */
+    bool kept[TQ_MAX_BUFFERS]; /* backward reads its value */
 } tq_program;
 
 typedef struct tq_model {
     tq_ctx *ctx;
     tq_gguf *gguf;
     tq_config config;
-    tq_program layer;             /* every layer's program */
+    tq_program layer;                    /* every layer's program */
     tq_weight (*weights)[TQ_ROLE_COUNT]; /* [L] */
     tq_weight embedding, out_norm, head;
     tq_tokenizer *tokenizer;
-    tq_template *chat_template;   /* NULL: the file has none */
+    tq_template *chat_template; /* NULL: the file has none */
     char *template_source;
-    char hash[65];                /* tq_model_hash fills it on first use */
-    void *moved;                  /* reordered q and k rows */
+    char hash[65]; /* tq_model_hash fills it on first use */
+    void *moved;   /* reordered q and k rows */
     float *rope_freqs;
 } tq_model;
 
@@ -81,6 +81,7 @@ toque_status tq_model_render(tq_model *model, json_t *messages, json_t *tools, j
                              tq_rendered *out, toque_error *err) TQ_MUST;
 /* Tokens of a rendering: control tokens only in template bytes, BOS added only if the rendering does not begin with it
  * and the model wants it. list->want_offsets gives byte ranges into out->text. */
-toque_status tq_model_tokenize_rendered(tq_model *model, const tq_rendered *r, tq_tokens *list, toque_error *err) TQ_MUST;
+toque_status tq_model_tokenize_rendered(tq_model *model, const tq_rendered *r, tq_tokens *list,
+                                        toque_error *err) TQ_MUST;
 
 #endif

@@ -24,8 +24,8 @@ static float scaling(const tq_adapter *a) {
 
 /* Multiplies x [n] by its dropout mask (0 or 1 / (1 - p)); numbers are keyed by the row's identity, its use, the
  * position, layer and site, so neither packing nor recomputation changes them. */
-static void mask_row(const tq_exec *e, const tq_segment *seg, int t, const tq_site *site, float p, const float *x, float *y,
-                     int64_t n) {
+static void mask_row(const tq_exec *e, const tq_segment *seg, int t, const tq_site *site, float p, const float *x,
+                     float *y, int64_t n) {
     uint32_t keep = (uint32_t)((1 - (double)p) * 4294967295.0), word[4];
     uint32_t key[2] = {(uint32_t)e->seed ^ seg->use * 0x9E3779B9u, (uint32_t)(e->seed >> 32) ^ TQ_RNG_DROPOUT};
     uint32_t counter[4] = {0, seg->id, (uint32_t)(seg->pos + t), (uint32_t)(site->layer << 8 | site->role)};
@@ -39,8 +39,8 @@ static void mask_row(const tq_exec *e, const tq_segment *seg, int t, const tq_si
 }
 
 /* y = mask * x for rows [t0, t1) of width n; shared among the workers, ends with a barrier. */
-static void mask_rows(const tq_exec *e, tq_worker *w, const tq_site *site, float p, int t0, int t1, const float *x, float *y,
-                      int64_t n) {
+static void mask_rows(const tq_exec *e, tq_worker *w, const tq_site *site, float p, int t0, int t1, const float *x,
+                      float *y, int64_t n) {
     int64_t b, end;
     tq_share(w, t1 - t0, 1, &b, &end);
     for (int i = 0; i < e->n_segments; i++) {
@@ -51,7 +51,8 @@ static void mask_rows(const tq_exec *e, tq_worker *w, const tq_site *site, float
     tq_barrier(w);
 }
 
-static void lora_fwd(tq_exec *e, tq_worker *w, const tq_site *site, float scale, int t0, int t1, const float *x, float *y) {
+static void lora_fwd(tq_exec *e, tq_worker *w, const tq_site *site, float scale, int t0, int t1, const float *x,
+                     float *y) {
     const tq_site_state *s = site->state;
     const tq_adapter *a = s->adapter;
     int64_t in = s->weight->cols, out = s->weight->rows, R = a->rank, n = t1 - t0;

@@ -64,7 +64,7 @@ typedef struct tq_hats {
 
 /* The keys and values of one sequence: [layer][0: K, 1: V][capacity][G * D], K after rope. */
 typedef struct tq_kv {
-    tq_type type; /* F16 or F32 */
+    tq_type type;         /* F16 or F32 */
     int capacity, length; /* in tokens */
     int64_t row;          /* G * D */
     int n_layers;
@@ -73,7 +73,8 @@ typedef struct tq_kv {
 
 static inline char *tq_kv_at(const tq_kv *kv, int layer, int is_v, int pos) {
     size_t size = kv->type == TQ_F16 ? 2 : 4;
-    return kv->data + (((size_t)layer * 2 + (size_t)is_v) * (size_t)kv->capacity + (size_t)pos) * (size_t)kv->row * size;
+    return kv->data +
+           (((size_t)layer * 2 + (size_t)is_v) * (size_t)kv->capacity + (size_t)pos) * (size_t)kv->row * size;
 }
 
 /* A run of consecutive rows of a pass that form one sequence. */
@@ -100,10 +101,10 @@ typedef struct tq_step {
 struct tq_exec {
     const tq_kernels *k;
     tq_compute compute;
-    bool decode;       /* dot rows instead of gemm: few rows, generation only */
-    bool int8;         /* decode with int8 activations */
-    bool train;        /* keep what backward needs */
-    int T;             /* rows in this pass */
+    bool decode;           /* dot rows instead of gemm: few rows, generation only */
+    bool int8;             /* decode with int8 activations */
+    bool train;            /* keep what backward needs */
+    int T;                 /* rows in this pass */
     const int32_t *tokens; /* [T] */
     const tq_segment *segments;
     int n_segments;
@@ -121,11 +122,11 @@ struct tq_exec {
     const float *rope; /* [T, rope_dim]: cosines then sines of each row's position */
     float *lse;        /* [H, T] of the bound layer, for backward; or NULL */
 
-    tq_q8 *xq;         /* [T, max width / 32]: activations as int8 (decode) */
-    float *low;        /* [T, max rank] x 2: what low-rank adapters need, shared by workers */
-    float *wide;       /* [T, max width]: a dropped-out copy of an input */
+    tq_q8 *xq;   /* [T, max width / 32]: activations as int8 (decode) */
+    float *low;  /* [T, max rank] x 2: what low-rank adapters need, shared by workers */
+    float *wide; /* [T, max width]: a dropped-out copy of an input */
     int max_rank;
-    uint64_t seed;     /* of dropout */
+    uint64_t seed; /* of dropout */
 };
 
 typedef struct tq_op {

@@ -30,10 +30,21 @@ static void append(const tq_exec *e, tq_worker *w, const float *k, const float *
 
 static tq_attn describe(const tq_exec *e, const tq_step *s, const tq_segment *seg) {
     int64_t q_row = (int64_t)e->heads * e->head_dim, kv_row = (int64_t)e->kv_heads * e->head_dim;
-    tq_attn a = {.n = seg->n, .heads = e->heads, .kv_heads = e->kv_heads, .head_dim = e->head_dim,
-                 .window = e->window, .causal = true, .scale = e->attn_scale, .q = e->v[s->in[0]] + seg->row * q_row,
-                 .q_row = q_row, .k = e->v[s->in[1]] + seg->row * kv_row, .v = e->v[s->in[2]] + seg->row * kv_row,
-                 .kv_type = TQ_F32, .kv_row = kv_row, .o = e->v[s->out] + seg->row * q_row, .o_row = q_row,
+    tq_attn a = {.n = seg->n,
+                 .heads = e->heads,
+                 .kv_heads = e->kv_heads,
+                 .head_dim = e->head_dim,
+                 .window = e->window,
+                 .causal = true,
+                 .scale = e->attn_scale,
+                 .q = e->v[s->in[0]] + seg->row * q_row,
+                 .q_row = q_row,
+                 .k = e->v[s->in[1]] + seg->row * kv_row,
+                 .v = e->v[s->in[2]] + seg->row * kv_row,
+                 .kv_type = TQ_F32,
+                 .kv_row = kv_row,
+                 .o = e->v[s->out] + seg->row * q_row,
+                 .o_row = q_row,
                  .lse = e->lse ? e->lse + (int64_t)e->heads * seg->row : NULL};
     if (seg->kv) {
         a.n_past = seg->kv->length;

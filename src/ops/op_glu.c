@@ -12,8 +12,8 @@ static void glu_fwd(tq_exec *e, tq_worker *w, const tq_step *s) {
 static void glu_bwd(tq_exec *e, tq_worker *w, const tq_step *s) {
     int64_t b, end;
     tq_share(w, (int64_t)e->T * e->width[s->out], 64, &b, &end);
-    e->k->silu_mul_bwd(e->g[s->in[0]] + b, e->g[s->in[1]] + b, e->g[s->out] + b, e->v[s->in[0]] + b,
-                       e->v[s->in[1]] + b, end - b);
+    e->k->silu_mul_bwd(e->g[s->in[0]] + b, e->g[s->in[1]] + b, e->g[s->out] + b, e->v[s->in[0]] + b, e->v[s->in[1]] + b,
+                       end - b);
     tq_barrier(w);
 }
 

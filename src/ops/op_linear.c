@@ -4,9 +4,21 @@
 
 void tq_matmul(tq_exec *e, tq_worker *w, int64_t m, int64_t n, int64_t k, const float *a, int64_t a_row, int64_t a_col,
                const float *b, bool b_trans, int64_t b_row, float *c, int64_t c_row, float alpha, bool accumulate) {
-    tq_gemm g = {.m = m, .n = n, .k = k, .a = a, .a_row = a_row, .a_col = a_col, .b = b, .b_type = TQ_F32,
-                 .b_trans = b_trans, .b_stride = (size_t)b_row * sizeof(float), .c = c, .c_row = c_row,
-                 .alpha = alpha, .accumulate = accumulate, .compute = e->compute};
+    tq_gemm g = {.m = m,
+                 .n = n,
+                 .k = k,
+                 .a = a,
+                 .a_row = a_row,
+                 .a_col = a_col,
+                 .b = b,
+                 .b_type = TQ_F32,
+                 .b_trans = b_trans,
+                 .b_stride = (size_t)b_row * sizeof(float),
+                 .c = c,
+                 .c_row = c_row,
+                 .alpha = alpha,
+                 .accumulate = accumulate,
+                 .compute = e->compute};
     e->k->gemm(w, e->k, &g);
 }
 
@@ -43,9 +55,20 @@ void tq_product(tq_exec *e, tq_worker *w, const tq_weight *weight, int t0, int t
         return;
     }
     int64_t n = weight->rows, k = weight->cols;
-    tq_gemm g = {.m = t1 - t0, .n = n, .k = k, .a = x + t0 * k, .a_row = k, .a_col = 1, .b = weight->data,
-                 .b_type = weight->type, .b_trans = true, .b_stride = weight->row_bytes, .c = y + t0 * n, .c_row = n,
-                 .alpha = 1, .compute = e->compute};
+    tq_gemm g = {.m = t1 - t0,
+                 .n = n,
+                 .k = k,
+                 .a = x + t0 * k,
+                 .a_row = k,
+                 .a_col = 1,
+                 .b = weight->data,
+                 .b_type = weight->type,
+                 .b_trans = true,
+                 .b_stride = weight->row_bytes,
+                 .c = y + t0 * n,
+                 .c_row = n,
+                 .alpha = 1,
+                 .compute = e->compute};
     e->k->gemm(w, e->k, &g);
 }
 
@@ -103,9 +126,21 @@ static void linear_bwd(tq_exec *e, tq_worker *w, const tq_step *s) {
     float *dx = e->g[s->in[0]];
     int64_t n = weight->rows, k = weight->cols;
     if (dx) {
-        tq_gemm g = {.m = e->T, .n = k, .k = n, .a = dy, .a_row = n, .a_col = 1, .b = weight->data,
-                     .b_type = weight->type, .b_trans = false, .b_stride = weight->row_bytes, .c = dx, .c_row = k,
-                     .alpha = 1, .accumulate = !s->first[0], .compute = e->compute};
+        tq_gemm g = {.m = e->T,
+                     .n = k,
+                     .k = n,
+                     .a = dy,
+                     .a_row = n,
+                     .a_col = 1,
+                     .b = weight->data,
+                     .b_type = weight->type,
+                     .b_trans = false,
+                     .b_stride = weight->row_bytes,
+                     .c = dx,
+                     .c_row = k,
+                     .alpha = 1,
+                     .accumulate = !s->first[0],
+                     .compute = e->compute};
         e->k->gemm(w, e->k, &g);
     }
     if (weight->grad) tq_matmul(e, w, n, k, e->T, dy, 1, n, x, false, k, weight->grad, k, 1, true);

@@ -17,8 +17,8 @@ void tq_template_free(tq_template *t);
 
 /* Where an output byte came from. */
 typedef struct tq_origin {
-    int32_t message;   /* index into messages, or -1: template text, variables, anything else */
-    int16_t field;     /* TQ_FIELD_*; 0 for the template */
+    int32_t message;    /* index into messages, or -1: template text, variables, anything else */
+    int16_t field;      /* TQ_FIELD_*; 0 for the template */
     int16_t generation; /* 1 inside {% generation %} ... {% endgeneration %} */
 } tq_origin;
 enum { TQ_FIELD_NONE, TQ_FIELD_ROLE, TQ_FIELD_CONTENT, TQ_FIELD_REASONING, TQ_FIELD_TOOL_CALLS, TQ_FIELD_OTHER };
@@ -30,20 +30,20 @@ typedef struct tq_mark {
 } tq_mark;
 
 typedef struct tq_render_options {
-    json_t *messages;  /* array; borrowed */
-    json_t *tools;     /* array or NULL (none) */
-    json_t *vars;      /* object of further variables (bos_token, eos_token, enable_thinking, ...) or NULL */
+    json_t *messages; /* array; borrowed */
+    json_t *tools;    /* array or NULL (none) */
+    json_t *vars;     /* object of further variables (bos_token, eos_token, enable_thinking, ...) or NULL */
     bool add_generation_prompt;
-    int64_t now;       /* seconds since 1970 for strftime_now (local time zone); 0: the clock */
+    int64_t now;        /* seconds since 1970 for strftime_now (local time zone); 0: the clock */
     uint64_t max_steps; /* 0: default */
-    size_t max_bytes;  /* 0: default */
+    size_t max_bytes;   /* 0: default */
 } tq_render_options;
 
 typedef struct tq_rendered {
     tq_mem *mem;
     char *text;
     size_t len;
-    tq_mark *marks;    /* in order, gapless, covering [0, len); neighbours differ */
+    tq_mark *marks; /* in order, gapless, covering [0, len); neighbours differ */
     size_t n_marks;
     bool has_generation; /* the template has {% generation %} blocks */
 } tq_rendered;

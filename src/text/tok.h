@@ -46,7 +46,7 @@ typedef struct tok_ops {
     toque_status (*encode)(tok_call *call, size_t start, size_t end, toque_error *err);
     void (*clear)(tq_tokenizer *tok);
 } tok_ops;
-extern const tok_ops tok_bpe_ops, tok_spm_ops, tok_unigram_ops, tok_wordpiece_ops;
+extern const tok_ops tq_tok_bpe_ops, tq_tok_spm_ops, tq_tok_unigram_ops, tq_tok_wordpiece_ops;
 
 struct tq_tokenizer {
     tq_mem *mem;
@@ -74,7 +74,7 @@ struct tq_tokenizer {
     bool lower, strip_accents; /* WordPiece */
 };
 
-uint64_t tok_hash_start(const tq_tokenizer *tok);
+uint64_t tq_tok_hash_start(const tq_tokenizer *tok);
 /* FNV-1a, one byte at a time so that prefixes come for free; tok_hash_end spreads it over the table. */
 static inline uint64_t tok_hash_byte(uint64_t h, char c) {
     return (h ^ (uint8_t)c) * 0x100000001B3u;
@@ -84,7 +84,7 @@ static inline uint64_t tok_hash_end(uint64_t h) {
     h *= 0xD6E8FEB86659FD93u;
     return h ^ h >> 32;
 }
-uint64_t tok_hash(const tq_tokenizer *tok, const char *s, size_t n);
+uint64_t tq_tok_hash(const tq_tokenizer *tok, const char *s, size_t n);
 /* Hints for look-ups to come: first the slot, some time later the token that it names. */
 static inline void tok_prefetch_slot(const tq_tokenizer *tok, uint64_t h) {
     __builtin_prefetch(&tok->slots[tok_hash_end(h) & tok->mask]);
@@ -94,17 +94,17 @@ static inline void tok_prefetch_word(const tq_tokenizer *tok, uint64_t h) {
     if (id != TQ_NO_TOKEN) __builtin_prefetch(&tok->words[id]);
 }
 /* The token of one of these kinds whose raw bytes are s; h is the hash state after s. */
-tq_token tok_lookup_hashed(const tq_tokenizer *tok, const char *s, size_t n, uint64_t h, unsigned kinds);
-tq_token tok_lookup(const tq_tokenizer *tok, const char *s, size_t n, unsigned kinds);
-toque_status tok_vocab_load(tq_tokenizer *tok, const tq_gguf *gguf, toque_error *err);
-void tok_vocab_clear(tq_tokenizer *tok);
+tq_token tq_tok_lookup_hashed(const tq_tokenizer *tok, const char *s, size_t n, uint64_t h, unsigned kinds);
+tq_token tq_tok_lookup(const tq_tokenizer *tok, const char *s, size_t n, unsigned kinds);
+toque_status tq_tok_vocab_load(tq_tokenizer *tok, const tq_gguf *gguf, toque_error *err);
+void tq_tok_vocab_clear(tq_tokenizer *tok);
 /* Decodes GPT-2's byte alphabet; false if s has a character outside it. out has room for n bytes. */
-bool tok_bytes_decode(const char *s, size_t n, char *out, size_t *out_len);
+bool tq_tok_bytes_decode(const char *s, size_t n, char *out, size_t *out_len);
 /* The byte of a token stored as <0xHH>, or -1. */
-int tok_hex_byte(const char *s, size_t n);
+int tq_tok_hex_byte(const char *s, size_t n);
 /* An array of the file: NULL and OK if absent, EFORMAT if not an array of `count` (any count if UINT64_MAX). */
-toque_status tok_array(const tq_gguf *gguf, const char *key, bool strings, uint64_t count, const tq_gguf_value **out,
-                       toque_error *err);
+toque_status tq_tok_array(const tq_gguf *gguf, const char *key, bool strings, uint64_t count, const tq_gguf_value **out,
+                          toque_error *err);
 
 /* A symbol of a text whose pairs merge (tok_merge.c). */
 typedef struct tok_sym {
@@ -141,19 +141,19 @@ struct tok_call {
 /* Sets order (TOK_NO_MERGE if there is none) and merged of *left for the pair (left, right). */
 typedef void (*tok_pair_fn)(const tok_call *call, const char *text, tok_sym *left, const tok_sym *right);
 /* Merges call->syms[0, n) in place until no pair has a merge; *n becomes the number of symbols left. */
-toque_status tok_merge(tok_call *call, const char *text, size_t *n, tok_pair_fn pair, toque_error *err);
-bool tok_syms_reserve(tok_call *call, size_t n);
-bool tok_norm_reserve(tok_call *call, size_t n);
+toque_status tq_tok_merge(tok_call *call, const char *text, size_t *n, tok_pair_fn pair, toque_error *err);
+bool tq_tok_syms_reserve(tok_call *call, size_t n);
+bool tq_tok_norm_reserve(tok_call *call, size_t n);
 /* text[start, end) into call->norm with spaces as U+2581, one in front if `prefix`; norm_at maps back. */
-toque_status tok_escape(tok_call *call, size_t start, size_t end, bool prefix, toque_error *err);
+toque_status tq_tok_escape(tok_call *call, size_t start, size_t end, bool prefix, toque_error *err);
 /* The end of the word that begins at `at` in call->norm: up to the next U+2581 that follows another character. */
-size_t tok_word_end(const tok_call *call, size_t at);
+size_t tq_tok_word_end(const tok_call *call, size_t at);
 
-bool tok_list_grow(tq_tokens *list);
+bool tq_tok_list_grow(tq_tokens *list);
 /* Appends a token that covers text[start, end); false: no memory. */
 static inline bool tok_emit(tok_call *call, tq_token id, size_t start, size_t end) {
     tq_tokens *list = call->list;
-    if (list->len == list->cap && !tok_list_grow(list)) return false;
+    if (list->len == list->cap && !tq_tok_list_grow(list)) return false;
     list->ids[list->len] = id;
     if (list->want_offsets) {
         list->start[list->len] = (uint32_t)start;
@@ -165,6 +165,6 @@ static inline bool tok_emit(tok_call *call, tq_token id, size_t start, size_t en
 /* Appends the byte tokens of bytes [from, to) of `bytes`, each byte covering text[at[i], at[i + 1]) or, if at is NULL,
  * text[from + i]. A byte without a token becomes the unknown token, in byte-level vocabularies (where that token is
  * none of the tokenizer's own, but usually the end of a text) nothing. */
-bool tok_emit_bytes(tok_call *call, const char *bytes, size_t from, size_t to, const uint32_t *at);
+bool tq_tok_emit_bytes(tok_call *call, const char *bytes, size_t from, size_t to, const uint32_t *at);
 
 #endif

@@ -64,7 +64,7 @@ typedef struct merge_batch {
 } merge_batch;
 
 static bool side_raw(const tq_tokenizer *tok, const char *s, size_t n, char *out, size_t *len) {
-    if (tok->storage == TQ_TOK_BYTES) return tok_bytes_decode(s, n, out, len);
+    if (tok->storage == TQ_TOK_BYTES) return tq_tok_bytes_decode(s, n, out, len);
     memcpy(out, s, n);
     *len = n;
     return true;
@@ -81,8 +81,8 @@ static void batch_add(merge_batch *b, const tq_tokenizer *tok, tq_string s) {
     if (!side_raw(tok, space + 1, s.len - left_len - 1, raw + m->left, &right)) return;
     m->raw = raw;
     m->both = m->left + right;
-    m->left_hash = tok_hash(tok, raw, m->left);
-    m->right_hash = tok_hash(tok, raw + m->left, right);
+    m->left_hash = tq_tok_hash(tok, raw, m->left);
+    m->right_hash = tq_tok_hash(tok, raw + m->left, right);
     tok_prefetch_slot(tok, m->left_hash);
     tok_prefetch_slot(tok, m->right_hash);
     b->used += m->both;
@@ -95,9 +95,10 @@ static bool is_raw(const tq_tokenizer *tok, tq_token id, const char *s, size_t n
 
 static bool resolve(merge_batch *b, const tq_tokenizer *tok, const merge_text *m, merge_slot *slot) {
     if (!m->raw) return false;
-    slot->left = tok_lookup_hashed(tok, m->raw, m->left, m->left_hash, TQ_KINDS_ALL);
-    slot->right = tok_lookup_hashed(tok, m->raw + m->left, m->both - m->left, m->right_hash, TQ_KINDS_ALL);
-    slot->merged = is_raw(tok, b->guess, m->raw, m->both) ? b->guess : tok_lookup(tok, m->raw, m->both, TQ_KINDS_ALL);
+    slot->left = tq_tok_lookup_hashed(tok, m->raw, m->left, m->left_hash, TQ_KINDS_ALL);
+    slot->right = tq_tok_lookup_hashed(tok, m->raw + m->left, m->both - m->left, m->right_hash, TQ_KINDS_ALL);
+    slot->merged =
+        is_raw(tok, b->guess, m->raw, m->both) ? b->guess : tq_tok_lookup(tok, m->raw, m->both, TQ_KINDS_ALL);
     b->guess = slot->merged + 1;
     return slot->left != TQ_NO_TOKEN && slot->right != TQ_NO_TOKEN && slot->merged != TQ_NO_TOKEN;
 }
@@ -134,7 +135,7 @@ static toque_status batch_flush(merge_batch *b, tq_tokenizer *tok, const tq_gguf
 
 static toque_status load_merges(tq_tokenizer *tok, const tq_gguf *gguf, toque_error *err) {
     const tq_gguf_value *merges;
-    TQ_TRY(tok_array(gguf, "tokenizer.ggml.merges", true, UINT64_MAX, &merges, err));
+    TQ_TRY(tq_tok_array(gguf, "tokenizer.ggml.merges", true, UINT64_MAX, &merges, err));
     if (!merges || merges->count > INT32_MAX / 2)
         return TQ_FAIL(err, EFORMAT,
                        "%s: a BPE tokenizer needs its merges (tokenizer.ggml.merges); convert the model "
@@ -207,7 +208,7 @@ static size_t char_symbols(tok_call *call, const char *word, size_t n) {
     for (size_t i = 0; i < n; count++) {
         uint32_t cp;
         size_t len = tq_utf8_next(word + i, n - i, &cp);
-        tq_token id = tok_lookup(call->tok, word + i, len, TQ_KINDS_PLAIN);
+        tq_token id = tq_tok_lookup(call->tok, word + i, len, TQ_KINDS_PLAIN);
         call->syms[count] = (tok_sym){.start = (uint32_t)i, .len = (uint32_t)len, .id = id};
         i += len;
     }
@@ -222,7 +223,7 @@ typedef struct word_place {
 
 static bool emit_symbol(const word_place *p, const char *word, const tok_sym *s) {
     size_t from = (size_t)(word - p->base) + s->start, to = from + s->len;
-    if (s->id == TQ_NO_TOKEN) return tok_emit_bytes(p->call, p->base, from, to, p->at);
+    if (s->id == TQ_NO_TOKEN) return tq_tok_emit_bytes(p->call, p->base, from, to, p->at);
     return tok_emit(p->call, s->id, p->at ? p->at[from] : from, p->at ? p->at[to] : to);
 }
 
@@ -231,16 +232,16 @@ static toque_status encode_word(void *arg, const char *word, size_t n, toque_err
     tok_call *call = p->call;
     const tq_tokenizer *tok = call->tok;
     struct tok_bpe *bpe = tok->bpe;
-    tq_token whole = n <= tok->max_len ? tok_lookup(tok, word, n, TQ_KINDS_PLAIN) : TQ_NO_TOKEN;
+    tq_token whole = n <= tok->max_len ? tq_tok_lookup(tok, word, n, TQ_KINDS_PLAIN) : TQ_NO_TOKEN;
     tok_sym one = {.start = 0, .len = (uint32_t)n, .id = whole};
     if (whole != TQ_NO_TOKEN) {
         bool stands = bpe->whole_words || atomic_load_explicit(&bpe->memory[whole], memory_order_relaxed) == MERGES ||
                       (tok->storage == TQ_TOK_ESCAPED && word[0] == '\n'); /* a run of newlines is never merged */
         if (stands) return emit_symbol(p, word, &one) ? TOQUE_OK : TQ_NOMEM(err);
     }
-    if (!tok_syms_reserve(call, n)) return TQ_NOMEM(err);
+    if (!tq_tok_syms_reserve(call, n)) return TQ_NOMEM(err);
     size_t count = tok->storage == TQ_TOK_BYTES ? byte_symbols(call, word, n) : char_symbols(call, word, n);
-    TQ_TRY(tok_merge(call, word, &count, pair_by_ids, err));
+    TQ_TRY(tq_tok_merge(call, word, &count, pair_by_ids, err));
     if (whole != TQ_NO_TOKEN)
         atomic_store_explicit(&bpe->memory[whole], count == 1 && call->syms[0].id == whole ? MERGES : DIFFERS,
                               memory_order_relaxed);
@@ -262,7 +263,7 @@ static toque_status encode_stretch(word_place *p, size_t start, size_t end, toqu
         if (start == end) break;
         uint32_t cp;
         size_t bad = tq_utf8_next(p->base + start, end - start, &cp);
-        if (!tok_emit_bytes(call, p->base, start, start + bad, p->at)) return TQ_NOMEM(err);
+        if (!tq_tok_emit_bytes(call, p->base, start, start + bad, p->at)) return TQ_NOMEM(err);
         start += bad;
     }
     return TOQUE_OK;
@@ -273,9 +274,9 @@ static toque_status bpe_encode(tok_call *call, size_t start, size_t end, toque_e
         word_place p = {.call = call, .base = call->text};
         return encode_stretch(&p, start, end, err);
     }
-    TQ_TRY(tok_escape(call, start, end, call->tok->add_space_prefix, err));
+    TQ_TRY(tq_tok_escape(call, start, end, call->tok->add_space_prefix, err));
     word_place p = {.call = call, .base = call->norm, .at = call->norm_at};
     return encode_stretch(&p, 0, call->norm_len, err);
 }
 
-const tok_ops tok_bpe_ops = {.init = bpe_init, .encode = bpe_encode, .clear = bpe_clear};
+const tok_ops tq_tok_bpe_ops = {.init = bpe_init, .encode = bpe_encode, .clear = bpe_clear};

@@ -31,7 +31,7 @@ bool tq_detokenize(const tq_tokenizer *tok, tq_token token, bool first, bool sho
     unsigned kind = TQ_KIND(tok->kinds[token]);
     if (kind & TQ_KINDS_HIDDEN) return !show_special || tq_buf_put(out, w->text, w->text_len);
     if (kind & TQ_KINDS_SPECIAL || tok->storage == TQ_TOK_BYTES) return tq_buf_put(out, w->raw, w->raw_len);
-    int byte = kind == TQ_KIND(TQ_TOKEN_BYTE) ? tok_hex_byte(w->text, w->text_len) : -1;
+    int byte = kind == TQ_KIND(TQ_TOKEN_BYTE) ? tq_tok_hex_byte(w->text, w->text_len) : -1;
     return byte >= 0 ? tq_buf_putc(out, (char)byte) : put_unescaped(tok, w, first, out);
 }
 

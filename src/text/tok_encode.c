@@ -14,7 +14,7 @@ void tq_tokens_clear(tq_tokens *list) {
     *list = (tq_tokens){.mem = list->mem, .want_offsets = list->want_offsets};
 }
 
-bool tok_list_grow(tq_tokens *list) {
+bool tq_tok_list_grow(tq_tokens *list) {
     size_t cap = list->cap ? list->cap * 2 : 64;
     tq_token *ids = tq_realloc(list->mem, list->ids, cap, sizeof *ids);
     if (!ids) return false;
@@ -31,7 +31,7 @@ bool tok_list_grow(tq_tokens *list) {
     return true;
 }
 
-bool tok_emit_bytes(tok_call *call, const char *bytes, size_t from, size_t to, const uint32_t *at) {
+bool tq_tok_emit_bytes(tok_call *call, const char *bytes, size_t from, size_t to, const uint32_t *at) {
     const tq_tokenizer *tok = call->tok;
     for (size_t i = from; i < to; i++) {
         tq_token id = tok->byte_ids[(uint8_t)bytes[i]];
@@ -42,7 +42,7 @@ bool tok_emit_bytes(tok_call *call, const char *bytes, size_t from, size_t to, c
     return true;
 }
 
-bool tok_norm_reserve(tok_call *call, size_t n) {
+bool tq_tok_norm_reserve(tok_call *call, size_t n) {
     if (n < call->norm_cap) return true;
     size_t cap = n < call->norm_cap * 2 ? call->norm_cap * 2 : n + 64;
     tq_mem *mem = call->tok->mem;
@@ -56,11 +56,11 @@ bool tok_norm_reserve(tok_call *call, size_t n) {
     return true;
 }
 
-toque_status tok_escape(tok_call *call, size_t start, size_t end, bool prefix, toque_error *err) {
+toque_status tq_tok_escape(tok_call *call, size_t start, size_t end, bool prefix, toque_error *err) {
     size_t spaces = prefix;
     for (size_t i = start; i < end; i++) spaces += call->text[i] == ' ';
     call->norm_len = 0;
-    if (!tok_norm_reserve(call, end - start + spaces * TQ_SPACE_LEN)) return TQ_NOMEM(err);
+    if (!tq_tok_norm_reserve(call, end - start + spaces * TQ_SPACE_LEN)) return TQ_NOMEM(err);
     char *out = call->norm;
     uint32_t *at = call->norm_at;
     size_t len = 0;
@@ -85,7 +85,7 @@ toque_status tok_escape(tok_call *call, size_t start, size_t end, bool prefix, t
     return TOQUE_OK;
 }
 
-size_t tok_word_end(const tok_call *call, size_t at) {
+size_t tq_tok_word_end(const tok_call *call, size_t at) {
     bool in_word = false;
     for (size_t i = at; i < call->norm_len;) {
         bool space = call->norm_len - i >= TQ_SPACE_LEN && memcmp(call->norm + i, TQ_SPACE, TQ_SPACE_LEN) == 0;
@@ -120,15 +120,15 @@ static tq_token special_here(const tq_tokenizer *tok, const char *text, size_t n
     tq_token best = TQ_NO_TOKEN;
     if (tok->special_at[first] == tok->special_at[first + 1]) return best;
     walk_to(w, at);
-    uint64_t h = tok_hash_start(tok);
+    uint64_t h = tq_tok_hash_start(tok);
     size_t hashed = 0;
     for (uint32_t i = tok->special_at[first]; i < tok->special_at[first + 1]; i++) {
         size_t len = tok->special_lens[i];
         if (len > n - at) break;
         while (hashed < len) h = tok_hash_byte(h, text[at + hashed++]);
         bool hidden = w->special && at + len <= w->until;
-        tq_token id =
-            tok_lookup_hashed(tok, text + at, len, h, TQ_KIND(TQ_TOKEN_USER_DEFINED) | (hidden ? TQ_KINDS_HIDDEN : 0u));
+        tq_token id = tq_tok_lookup_hashed(tok, text + at, len, h,
+                                           TQ_KIND(TQ_TOKEN_USER_DEFINED) | (hidden ? TQ_KINDS_HIDDEN : 0u));
         if (id != TQ_NO_TOKEN) best = id;
     }
     return best;

@@ -7,7 +7,7 @@
 
 enum { FEW_SYMBOLS = 48, NO_SYM = UINT32_MAX };
 
-bool tok_syms_reserve(tok_call *call, size_t n) {
+bool tq_tok_syms_reserve(tok_call *call, size_t n) {
     if (n <= call->syms_cap) return true;
     size_t cap = n > call->syms_cap * 2 ? n : call->syms_cap * 2;
     tok_sym *syms = tq_alloc(call->tok->mem, cap, sizeof *syms);
@@ -109,7 +109,7 @@ static size_t merge_many(tok_call *call, const char *text, size_t n, tok_pair_fn
     return kept;
 }
 
-toque_status tok_merge(tok_call *call, const char *text, size_t *n, tok_pair_fn pair, toque_error *err) {
+toque_status tq_tok_merge(tok_call *call, const char *text, size_t *n, tok_pair_fn pair, toque_error *err) {
     if (*n == 0) return TOQUE_OK;
     tok_sym *s = call->syms;
     s[*n - 1].order = TOK_NO_MERGE;

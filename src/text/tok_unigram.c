@@ -59,7 +59,7 @@ static size_t replaced_prefix(const struct tok_unigram *u, const char *s, size_t
 
 static toque_status load_charsmap(struct tok_unigram *u, const tq_gguf *gguf, toque_error *err) {
     const tq_gguf_value *map;
-    TQ_TRY(tok_array(gguf, "tokenizer.ggml.precompiled_charsmap", false, UINT64_MAX, &map, err));
+    TQ_TRY(tq_tok_array(gguf, "tokenizer.ggml.precompiled_charsmap", false, UINT64_MAX, &map, err));
     if (!map || map->count == 0) return TOQUE_OK;
     uint32_t trie_bytes = 0;
     bool bytes = map->item == TQ_GGUF_U8 || map->item == TQ_GGUF_I8;
@@ -99,7 +99,7 @@ static void unigram_clear(tq_tokenizer *tok) {
 
 /* Appends n bytes, all from the input's [start, end): the first covers it, the others nothing. */
 static bool norm_add(tok_call *call, const char *s, size_t n, size_t start, size_t end) {
-    if (!tok_norm_reserve(call, call->norm_len + n)) return false;
+    if (!tq_tok_norm_reserve(call, call->norm_len + n)) return false;
     for (size_t i = 0; i < n; i++) {
         call->norm[call->norm_len] = s[i];
         call->norm_at[call->norm_len++] = (uint32_t)(i ? end : start);
@@ -156,7 +156,7 @@ static toque_status normalize(tok_call *call, size_t start, size_t end, toque_er
         if (!ok) return TQ_NOMEM(err);
         i += n;
     }
-    if (!tok_norm_reserve(call, call->norm_len)) return TQ_NOMEM(err);
+    if (!tq_tok_norm_reserve(call, call->norm_len)) return TQ_NOMEM(err);
     bool dropped = call->tok->merge_spaces && !st.in_word; /* spaces at the end belong to no token */
     call->norm_at[call->norm_len] = (uint32_t)(dropped ? st.since : end);
     return TOQUE_OK;
@@ -174,11 +174,11 @@ static void search(const tq_tokenizer *tok, const char *s, size_t n, node *best)
         uint32_t cp;
         size_t character = tq_utf8_next(s + i, n - i, &cp);
         bool covered = false;
-        uint64_t h = tok_hash_start(tok);
+        uint64_t h = tq_tok_hash_start(tok);
         for (size_t len = 1; len <= tok->max_len && i + len <= n; len++) {
             h = tok_hash_byte(h, s[i + len - 1]);
             if (i + len < n && ((uint8_t)s[i + len] & 0xC0) == 0x80) continue; /* inside a character */
-            tq_token id = tok_lookup_hashed(tok, s + i, len, h, TQ_KINDS_PLAIN);
+            tq_token id = tq_tok_lookup_hashed(tok, s + i, len, h, TQ_KINDS_PLAIN);
             if (id == TQ_NO_TOKEN) continue;
             covered = covered || len == character;
             improve(&best[i + len], best[i].score + (double)tok->scores[id], i, id);
@@ -225,11 +225,11 @@ static toque_status encode_word(tok_call *call, size_t start, size_t end, toque_
 static toque_status unigram_encode(tok_call *call, size_t start, size_t end, toque_error *err) {
     TQ_TRY(normalize(call, start, end, err));
     for (size_t at = 0; at < call->norm_len;) {
-        size_t word_end = call->tok->spaces_start_words ? tok_word_end(call, at) : call->norm_len;
+        size_t word_end = call->tok->spaces_start_words ? tq_tok_word_end(call, at) : call->norm_len;
         TQ_TRY(encode_word(call, at, word_end, err));
         at = word_end;
     }
     return TOQUE_OK;
 }
 
-const tok_ops tok_unigram_ops = {.init = unigram_init, .encode = unigram_encode, .clear = unigram_clear};
+const tok_ops tq_tok_unigram_ops = {.init = unigram_init, .encode = unigram_encode, .clear = unigram_clear};

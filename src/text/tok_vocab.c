@@ -18,7 +18,7 @@ static int alphabet_byte(uint32_t cp) {
     return k < 33 ? (int)k : k < 67 ? (int)(0x7F + k - 33) : 0xAD;
 }
 
-bool tok_bytes_decode(const char *s, size_t n, char *out, size_t *out_len) {
+bool tq_tok_bytes_decode(const char *s, size_t n, char *out, size_t *out_len) {
     size_t len = 0;
     for (size_t i = 0; i < n;) {
         uint32_t cp = (uint8_t)s[i];
@@ -41,17 +41,17 @@ static int hex_digit(char c) {
     return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
-int tok_hex_byte(const char *s, size_t n) {
+int tq_tok_hex_byte(const char *s, size_t n) {
     if (n != 6 || memcmp(s, "<0x", 3) != 0 || s[5] != '>') return -1;
     int high = hex_digit(s[3]), low = hex_digit(s[4]);
     return high < 0 || low < 0 ? -1 : high * 16 + low;
 }
 
-uint64_t tok_hash_start(const tq_tokenizer *tok) {
+uint64_t tq_tok_hash_start(const tq_tokenizer *tok) {
     return tok->seed;
 }
 
-tq_token tok_lookup_hashed(const tq_tokenizer *tok, const char *s, size_t n, uint64_t h, unsigned kinds) {
+tq_token tq_tok_lookup_hashed(const tq_tokenizer *tok, const char *s, size_t n, uint64_t h, unsigned kinds) {
     h = tok_hash_end(h);
     for (size_t i = h & tok->mask;; i = (i + 1) & tok->mask) {
         const tok_slot *slot = &tok->slots[i];
@@ -62,19 +62,19 @@ tq_token tok_lookup_hashed(const tq_tokenizer *tok, const char *s, size_t n, uin
     }
 }
 
-uint64_t tok_hash(const tq_tokenizer *tok, const char *s, size_t n) {
-    uint64_t h = tok_hash_start(tok);
+uint64_t tq_tok_hash(const tq_tokenizer *tok, const char *s, size_t n) {
+    uint64_t h = tq_tok_hash_start(tok);
     for (size_t i = 0; i < n; i++) h = tok_hash_byte(h, s[i]);
     return h;
 }
 
-tq_token tok_lookup(const tq_tokenizer *tok, const char *s, size_t n, unsigned kinds) {
-    return tok_lookup_hashed(tok, s, n, tok_hash(tok, s, n), kinds);
+tq_token tq_tok_lookup(const tq_tokenizer *tok, const char *s, size_t n, unsigned kinds) {
+    return tq_tok_lookup_hashed(tok, s, n, tq_tok_hash(tok, s, n), kinds);
 }
 
 /* The token that matches `raw` and is stored as s; of duplicates the lowest id. */
 static tq_token find_stored(const tq_tokenizer *tok, const char *raw, size_t raw_len, const char *s, size_t n) {
-    uint64_t h = tok_hash_end(tok_hash(tok, raw, raw_len));
+    uint64_t h = tok_hash_end(tq_tok_hash(tok, raw, raw_len));
     tq_token best = TQ_NO_TOKEN;
     for (size_t i = h & tok->mask; tok->slots[i].id != TQ_NO_TOKEN; i = (i + 1) & tok->mask) {
         tq_token id = tok->slots[i].id;
@@ -91,12 +91,12 @@ tq_token tq_tokenizer_find(const tq_tokenizer *tok, const char *s, size_t n) {
     size_t len;
     if (n == 0 || n > TQ_MAX_TOKEN_BYTES) return TQ_NO_TOKEN;
     tq_token id = TQ_NO_TOKEN;
-    if (tok->storage == TQ_TOK_BYTES && tok_bytes_decode(s, n, raw, &len)) id = find_stored(tok, raw, len, s, n);
+    if (tok->storage == TQ_TOK_BYTES && tq_tok_bytes_decode(s, n, raw, &len)) id = find_stored(tok, raw, len, s, n);
     return id != TQ_NO_TOKEN ? id : find_stored(tok, s, n, s, n);
 }
 
-toque_status tok_array(const tq_gguf *gguf, const char *key, bool strings, uint64_t count, const tq_gguf_value **out,
-                       toque_error *err) {
+toque_status tq_tok_array(const tq_gguf *gguf, const char *key, bool strings, uint64_t count, const tq_gguf_value **out,
+                          toque_error *err) {
     const tq_gguf_value *v = *out = tq_gguf_find(gguf, key);
     if (!v) return TOQUE_OK;
     bool fits = v->type == TQ_GGUF_ARRAY && v->item != TQ_GGUF_ARRAY && (v->item == TQ_GGUF_STRING) == strings;
@@ -130,7 +130,7 @@ static toque_status read_words(tq_tokenizer *tok, const tq_gguf *gguf, const tq_
         *w = (tok_word){.text = s.data, .raw = s.data, .text_len = (uint32_t)s.len, .raw_len = (uint32_t)s.len};
         size_t len;
         bool coded = decoded && !(TQ_KIND(tok->kinds[id]) & TQ_KINDS_SPECIAL);
-        if (coded && tok_bytes_decode(s.data, s.len, decoded, &len)) {
+        if (coded && tq_tok_bytes_decode(s.data, s.len, decoded, &len)) {
             w->raw = decoded;
             w->raw_len = (uint32_t)len;
             decoded += len;
@@ -141,7 +141,7 @@ static toque_status read_words(tq_tokenizer *tok, const tq_gguf *gguf, const tq_
 
 static toque_status read_kinds(tq_tokenizer *tok, const tq_gguf *gguf, toque_error *err) {
     const tq_gguf_value *types;
-    TQ_TRY(tok_array(gguf, "tokenizer.ggml.token_type", false, (uint64_t)tok->n, &types, err));
+    TQ_TRY(tq_tok_array(gguf, "tokenizer.ggml.token_type", false, (uint64_t)tok->n, &types, err));
     for (int32_t id = 0; id < tok->n; id++) {
         double kind = types ? tq_gguf_number_at(types, (uint64_t)id) : TQ_TOKEN_NORMAL;
         if (!(kind >= 0 && kind <= TQ_TOKEN_BYTE))
@@ -154,7 +154,7 @@ static toque_status read_kinds(tq_tokenizer *tok, const tq_gguf *gguf, toque_err
 
 static toque_status read_scores(tq_tokenizer *tok, const tq_gguf *gguf, toque_error *err) {
     const tq_gguf_value *scores;
-    TQ_TRY(tok_array(gguf, "tokenizer.ggml.scores", false, (uint64_t)tok->n, &scores, err));
+    TQ_TRY(tq_tok_array(gguf, "tokenizer.ggml.scores", false, (uint64_t)tok->n, &scores, err));
     if (!scores || tok->storage == TQ_TOK_BYTES) return TOQUE_OK; /* byte-level BPE goes by merges alone */
     tok->scores = TQ_NEW_ARRAY(tok->mem, float, tok->n);
     if (!tok->scores) return TQ_NOMEM(err);
@@ -171,7 +171,7 @@ static toque_status read_scores(tq_tokenizer *tok, const tq_gguf *gguf, toque_er
 static void insert(tq_tokenizer *tok, tq_token id) {
     const tok_word *w = &tok->words[id];
     if (!w->raw_len) return; /* an empty token has an id but no text ever becomes it */
-    uint64_t h = tok_hash_end(tok_hash(tok, w->raw, w->raw_len));
+    uint64_t h = tok_hash_end(tq_tok_hash(tok, w->raw, w->raw_len));
     size_t i = h & tok->mask;
     while (tok->slots[i].id != TQ_NO_TOKEN) i = (i + 1) & tok->mask;
     tok->slots[i] = (tok_slot){.tag = (uint32_t)(h >> 32), .id = id};
@@ -310,9 +310,9 @@ static toque_status load_words(tq_tokenizer *tok, const tq_gguf *gguf, const tq_
     return read_words(tok, gguf, tokens, err);
 }
 
-toque_status tok_vocab_load(tq_tokenizer *tok, const tq_gguf *gguf, toque_error *err) {
+toque_status tq_tok_vocab_load(tq_tokenizer *tok, const tq_gguf *gguf, toque_error *err) {
     const tq_gguf_value *tokens;
-    TQ_TRY(tok_array(gguf, "tokenizer.ggml.tokens", true, UINT64_MAX, &tokens, err));
+    TQ_TRY(tq_tok_array(gguf, "tokenizer.ggml.tokens", true, UINT64_MAX, &tokens, err));
     if (!tokens || tokens->count == 0 || tokens->count > INT32_MAX / 4)
         return TQ_FAIL(err, EFORMAT,
                        "%s: tokenizer.ggml.tokens has %llu tokens, expected 1 to %d; the file has no "
@@ -326,17 +326,17 @@ toque_status tok_vocab_load(tq_tokenizer *tok, const tq_gguf *gguf, toque_error 
     for (int b = 0; b < 256; b++) tok->byte_ids[b] = TQ_NO_TOKEN;
     for (tq_token id = tok->n - 1; id >= 0; id--) {
         if (tok->storage == TQ_TOK_BYTES) break;
-        int byte = tok->kinds[id] == TQ_TOKEN_BYTE ? tok_hex_byte(tok->words[id].text, tok->words[id].text_len) : -1;
+        int byte = tok->kinds[id] == TQ_TOKEN_BYTE ? tq_tok_hex_byte(tok->words[id].text, tok->words[id].text_len) : -1;
         if (byte >= 0) tok->byte_ids[byte] = id;
     }
     for (int b = 0; b < 256 && tok->storage == TQ_TOK_BYTES; b++) {
         char c = (char)b;
-        tok->byte_ids[b] = tok_lookup(tok, &c, 1, TQ_KINDS_ALL & ~TQ_KINDS_SPECIAL);
+        tok->byte_ids[b] = tq_tok_lookup(tok, &c, 1, TQ_KINDS_ALL & ~TQ_KINDS_SPECIAL);
     }
     return index_specials(tok, err);
 }
 
-void tok_vocab_clear(tq_tokenizer *tok) {
+void tq_tok_vocab_clear(tq_tokenizer *tok) {
     tq_free(tok->mem, tok->words);
     tq_free(tok->mem, tok->kinds);
     tq_free(tok->mem, tok->ends);

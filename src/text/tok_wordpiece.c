@@ -47,12 +47,12 @@ static void word_add(word *w, uint32_t cp, size_t start, size_t end) {
 static size_t longest(const tq_tokenizer *tok, const word *w, size_t at, tq_token *id) {
     /* The word's beginning must hold a character besides the U+2581. */
     size_t least = at == 0 ? TQ_SPACE_LEN : 0, best = 0;
-    uint64_t h = tok_hash_start(tok);
+    uint64_t h = tq_tok_hash_start(tok);
     for (size_t n = 1; at + n <= w->len && n <= tok->max_len; n++) {
         h = tok_hash_byte(h, w->text[at + n - 1]);
         bool at_boundary = at + n == w->len || ((uint8_t)w->text[at + n] & 0xC0) != 0x80;
         if (n <= least || !at_boundary) continue;
-        tq_token found = tok_lookup_hashed(tok, w->text + at, n, h, TQ_KINDS_PLAIN);
+        tq_token found = tq_tok_lookup_hashed(tok, w->text + at, n, h, TQ_KINDS_PLAIN);
         if (found == TQ_NO_TOKEN) continue;
         *id = found;
         best = n;
@@ -140,4 +140,4 @@ static void wordpiece_clear(tq_tokenizer *tok) {
     (void)tok;
 }
 
-const tok_ops tok_wordpiece_ops = {.init = wordpiece_init, .encode = wordpiece_encode, .clear = wordpiece_clear};
+const tok_ops tq_tok_wordpiece_ops = {.init = wordpiece_init, .encode = wordpiece_encode, .clear = wordpiece_clear};

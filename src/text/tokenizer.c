@@ -43,16 +43,16 @@ static toque_status choose_kind(tq_tokenizer *tok, const tq_gguf *gguf, toque_er
 /* What the kind assumes where the file says nothing, as its makers do. */
 static void set_defaults(tq_tokenizer *tok) {
     tok->bos = tok->eos = tok->unk = tok->sep = TQ_NO_TOKEN;
-    if (tok->ops == &tok_spm_ops) {
+    if (tok->ops == &tq_tok_spm_ops) {
         tok->unk = 0;
         tok->bos = 1;
         tok->eos = 2;
         tok->add_bos = tok->add_space_prefix = true;
-    } else if (tok->ops == &tok_unigram_ops) {
+    } else if (tok->ops == &tq_tok_unigram_ops) {
         tok->eos = 1;
         tok->unk = 2;
         tok->add_eos = true;
-    } else if (tok->ops == &tok_wordpiece_ops) {
+    } else if (tok->ops == &tq_tok_wordpiece_ops) {
         tok->unk = 100;
         tok->bos = 101;
         tok->sep = 102;
@@ -78,7 +78,7 @@ static toque_status read_id(const tq_tokenizer *tok, const tq_gguf *gguf, const 
 static toque_status read_specials(tq_tokenizer *tok, const tq_gguf *gguf, toque_error *err) {
     tq_token eot = TQ_NO_TOKEN, eom = TQ_NO_TOKEN;
     set_defaults(tok);
-    if (tok->ops == &tok_wordpiece_ops)
+    if (tok->ops == &tq_tok_wordpiece_ops)
         TQ_TRY(read_id(tok, gguf, "tokenizer.ggml.cls_token_id", &tok->bos, err));
     else
         TQ_TRY(read_id(tok, gguf, "tokenizer.ggml.bos_token_id", &tok->bos, err));
@@ -87,7 +87,7 @@ static toque_status read_specials(tq_tokenizer *tok, const tq_gguf *gguf, toque_
     TQ_TRY(read_id(tok, gguf, "tokenizer.ggml.seperator_token_id", &tok->sep, err)); /* GGUF's spelling */
     TQ_TRY(read_id(tok, gguf, "tokenizer.ggml.eot_token_id", &eot, err));
     TQ_TRY(read_id(tok, gguf, "tokenizer.ggml.eom_token_id", &eom, err));
-    if (tok->ops == &tok_wordpiece_ops && tok->sep != TQ_NO_TOKEN) tok->eos = tok->sep; /* BERT's texts end so */
+    if (tok->ops == &tq_tok_wordpiece_ops && tok->sep != TQ_NO_TOKEN) tok->eos = tok->sep; /* BERT's texts end so */
     if (tok->eos != TQ_NO_TOKEN) tok->ends[tok->eos] = true;
     if (eot != TQ_NO_TOKEN) tok->ends[eot] = true;
     if (eom != TQ_NO_TOKEN) tok->ends[eom] = true;
@@ -123,7 +123,7 @@ toque_status tq_tokenizer_from_gguf(tq_tokenizer **out, tq_mem *mem, const tq_gg
     tok->mem = mem;
     toque_status status = TOQUE_OK;
     TQ_GO(choose_kind(tok, gguf, err));
-    TQ_GO(tok_vocab_load(tok, gguf, err));
+    TQ_GO(tq_tok_vocab_load(tok, gguf, err));
     TQ_GO(read_specials(tok, gguf, err));
     TQ_GO(tok->ops->init(tok, gguf, err)); /* may change defaults, so the file's flags come after it */
     TQ_GO(read_flags(tok, gguf, err));
@@ -140,7 +140,7 @@ done:
 void tq_tokenizer_free(tq_tokenizer *tok) {
     if (!tok) return;
     if (tok->ops) tok->ops->clear(tok);
-    tok_vocab_clear(tok);
+    tq_tok_vocab_clear(tok);
     tq_free(tok->mem, tok);
 }
 

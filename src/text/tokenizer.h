@@ -11,7 +11,12 @@ typedef int32_t tq_token;
 enum { TQ_NO_TOKEN = -1 };
 
 typedef enum tq_token_kind { /* GGUF's tokenizer.ggml.token_type */
-    TQ_TOKEN_NORMAL = 1, TQ_TOKEN_UNKNOWN, TQ_TOKEN_CONTROL, TQ_TOKEN_USER_DEFINED, TQ_TOKEN_UNUSED, TQ_TOKEN_BYTE
+                             TQ_TOKEN_NORMAL = 1,
+                             TQ_TOKEN_UNKNOWN,
+                             TQ_TOKEN_CONTROL,
+                             TQ_TOKEN_USER_DEFINED,
+                             TQ_TOKEN_UNUSED,
+                             TQ_TOKEN_BYTE
 } tq_token_kind;
 
 typedef struct tq_tokenizer tq_tokenizer;
@@ -40,7 +45,7 @@ typedef struct tq_tokens { /* a growing list; init with {.mem = mem}; free ids w
     tq_token *ids;
     uint32_t *start, *end; /* bytes [start, end) of the input that each token covers; filled when want_offsets */
     size_t len, cap;
-    bool want_offsets;     /* bytes of tokens that share one character are split at byte level where the kind allows */
+    bool want_offsets; /* bytes of tokens that share one character are split at byte level where the kind allows */
 } tq_tokens;
 void tq_tokens_clear(tq_tokens *list);
 

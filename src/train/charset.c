@@ -34,7 +34,8 @@ static toque_status convert(tq_decoded *out, tq_mem *mem, const char *from, cons
                             toque_error *err) {
     iconv_t cd = iconv_open("UTF-8", from);
     if (cd == (iconv_t)-1)
-        return TQ_FAIL(err, EUNSUPPORTED, "the text is in %s, which this system cannot convert: save it as UTF-8", from);
+        return TQ_FAIL(err, EUNSUPPORTED, "the text is in %s, which this system cannot convert: save it as UTF-8",
+                       from);
     tq_buf buf;
     tq_buf_init(&buf, mem, SIZE_MAX / 4);
     toque_status status = TOQUE_OK;

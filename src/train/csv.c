@@ -68,8 +68,10 @@ static toque_status quoted(tq_csv *csv, size_t *at, toque_error *err) {
     bool ended = i >= csv->size;
     skip_line(csv, *at);
     return ended ? TQ_FAIL(err, EFORMAT, "line %u: a quote opens here and is never closed", line)
-                 : TQ_FAIL(err, ELIMIT, "line %u: a quoted field makes its row longer than %d bytes (a quote that is not "
-                                        "closed?)", line, TQ_CSV_MAX_RECORD);
+                 : TQ_FAIL(err, ELIMIT,
+                           "line %u: a quoted field makes its row longer than %d bytes (a quote that is not "
+                           "closed?)",
+                           line, TQ_CSV_MAX_RECORD);
 }
 
 toque_status tq_csv_next(tq_csv *csv, bool *more, toque_error *err) {
@@ -87,8 +89,10 @@ toque_status tq_csv_next(tq_csv *csv, bool *more, toque_error *err) {
             if (i < csv->size && csv->data[i] != csv->delimiter && !line_end(csv, i)) {
                 size_t column = i - csv->raw + 1;
                 skip_line(csv, i);
-                return TQ_FAIL(err, EFORMAT, "line %u, byte %zu of the row: text after a closing quote (a quote inside a "
-                               "quoted field is written twice)", csv->record_line, column);
+                return TQ_FAIL(err, EFORMAT,
+                               "line %u, byte %zu of the row: text after a closing quote (a quote inside a "
+                               "quoted field is written twice)",
+                               csv->record_line, column);
             }
         } else {
             for (; i < csv->size && csv->data[i] != csv->delimiter && !line_end(csv, i); i++)
@@ -111,7 +115,11 @@ toque_status tq_csv_next(tq_csv *csv, bool *more, toque_error *err) {
 static toque_status score(const tq_csv *from, char delimiter, double *share, size_t *fields, toque_error *err) {
     enum { LOOK = 50, LOOK_BYTES = 256 << 10 };
     bool cut = from->size > LOOK_BYTES;
-    tq_csv csv = {.mem = from->mem, .data = from->data, .size = cut ? LOOK_BYTES : from->size, .at = from->at, .line = 1,
+    tq_csv csv = {.mem = from->mem,
+                  .data = from->data,
+                  .size = cut ? LOOK_BYTES : from->size,
+                  .at = from->at,
+                  .line = 1,
                   .delimiter = delimiter};
     size_t rows = 0, same = 0;
     toque_status status = TOQUE_OK;

@@ -11,21 +11,22 @@ typedef struct tq_csv {
     tq_mem *mem;
     const char *data;
     size_t size, at;
-    uint32_t line;  /* of `at`, from 1 */
+    uint32_t line; /* of `at`, from 1 */
     char delimiter;
-    bool crlf;      /* the first line ends so */
+    bool crlf; /* the first line ends so */
     /* the last record */
-    size_t raw, raw_len;    /* its bytes without the line ending */
-    uint32_t record_line;   /* where it begins */
-    char *values;           /* field values, NUL-terminated, one after the other */
+    size_t raw, raw_len;  /* its bytes without the line ending */
+    uint32_t record_line; /* where it begins */
+    char *values;         /* field values, NUL-terminated, one after the other */
     size_t values_len, values_cap;
-    size_t *starts;         /* [n] offset of each field in values */
+    size_t *starts; /* [n] offset of each field in values */
     size_t n, starts_cap;
-    bool blank;             /* a line with nothing in it */
+    bool blank; /* a line with nothing in it */
 } tq_csv;
 
 /* delimiter 0: found out from the first rows (and from a first line "sep=;", which is skipped). */
-toque_status tq_csv_open(tq_csv *csv, tq_mem *mem, const char *data, size_t size, char delimiter, toque_error *err) TQ_MUST;
+toque_status tq_csv_open(tq_csv *csv, tq_mem *mem, const char *data, size_t size, char delimiter,
+                         toque_error *err) TQ_MUST;
 void tq_csv_close(tq_csv *csv);
 /* The next record; *more false at the end. A broken record is EFORMAT with its line; the next call goes on after it. */
 toque_status tq_csv_next(tq_csv *csv, bool *more, toque_error *err) TQ_MUST;

@@ -23,7 +23,8 @@ static toque_status keep(void *arg, const tq_masked *m, toque_error *err) {
     tq_dataset *set = l->set;
     l->made++;
     if (m->n_targets == 0 && !l->o->allow_no_target)
-        return TQ_FAIL(err, EFORMAT, "there is nothing to learn in this row: it has no assistant turn, or none that may be "
+        return TQ_FAIL(err, EFORMAT,
+                       "there is nothing to learn in this row: it has no assistant turn, or none that may be "
                        "learned");
     if (m->n > set->longest) set->longest = m->n;
     if (l->o->max_length > 0 && m->n > l->o->max_length) {
@@ -31,8 +32,13 @@ static toque_status keep(void *arg, const tq_masked *m, toque_error *err) {
         return TOQUE_OK;
     }
     if (!TQ_GROW(set->mem, set->examples, set->n, set->cap)) return TQ_NOMEM(err);
-    tq_example e = {.n = m->n, .n_targets = m->n_targets, .weight = l->row->weight, .row = (uint32_t)set->n_rows,
-                    .line = l->row->line, .file = l->file, .label = l->label};
+    tq_example e = {.n = m->n,
+                    .n_targets = m->n_targets,
+                    .weight = l->row->weight,
+                    .row = (uint32_t)set->n_rows,
+                    .line = l->row->line,
+                    .file = l->file,
+                    .label = l->label};
     e.tokens = tq_arena_alloc(&set->arena, (size_t)m->n, sizeof *e.tokens);
     e.target = tq_arena_alloc(&set->arena, (size_t)m->n, 1);
     if (!e.tokens || !e.target) return TQ_NOMEM(err);
@@ -89,8 +95,8 @@ static toque_status add_row(load *l, toque_error *err) {
     } else if (row->plain && !l->model->chat_template) {
         TQ_TRY(join(l, err));
     } else {
-        tq_mask_row m = {.messages = row->messages, .tools = row->tools, .silent = row->silent,
-                         .train_on = l->o->train_on};
+        tq_mask_row m = {
+            .messages = row->messages, .tools = row->tools, .silent = row->silent, .train_on = l->o->train_on};
         TQ_TRY(tq_mask_messages(l->model, &m, keep, l, err));
     }
     l->set->n_split += l->made > 1;
@@ -147,8 +153,9 @@ toque_status tq_dataset_load(tq_dataset *set, tq_model *model, const tq_data_opt
     }
     tq_sha256_end(sha, set->hash);
     if (status == TOQUE_OK && set->n == 0 && set->n_too_long)
-        status = TQ_FAIL(err, EFORMAT, "no row is left: all %zu have more than max_length %d tokens (the longest has %d)",
-                         set->n_too_long, o->max_length, set->longest);
+        status =
+            TQ_FAIL(err, EFORMAT, "no row is left: all %zu have more than max_length %d tokens (the longest has %d)",
+                    set->n_too_long, o->max_length, set->longest);
     else if (status == TOQUE_OK && set->n == 0)
         status = TQ_FAIL(err, EFORMAT, "%s holds no rows", o->paths[0]);
     if (status != TOQUE_OK) tq_dataset_clear(set);
@@ -166,15 +173,17 @@ void tq_dataset_clear(tq_dataset *set) {
 
 bool tq_dataset_describe(const tq_dataset *set, tq_buf *out) {
     tq_buf_put(out, set->notes.data, set->notes.len);
-    tq_buf_printf(out, "%zu rows, %zu examples, %zu tokens, %zu of them learned; the longest has %d\n", set->n_rows, set->n,
-                  set->n_tokens, set->n_targets, set->longest);
+    tq_buf_printf(out, "%zu rows, %zu examples, %zu tokens, %zu of them learned; the longest has %d\n", set->n_rows,
+                  set->n, set->n_tokens, set->n_targets, set->longest);
     if (set->n_labels) tq_buf_printf(out, "%zu labels\n", set->n_labels);
     if (set->n_too_long) tq_buf_printf(out, "%zu dropped: longer than max_length\n", set->n_too_long);
     if (set->n_split)
         tq_buf_printf(out, "%zu rows became one example per assistant turn: the chat template rewrites earlier turns\n",
                       set->n_split);
     if (set->n_unclosed)
-        tq_buf_printf(out, "warning: in %zu examples no end-of-turn token follows the answer (the chat template writes "
-                      "none that the tokenizer knows): the model will not learn to stop\n", set->n_unclosed);
+        tq_buf_printf(out,
+                      "warning: in %zu examples no end-of-turn token follows the answer (the chat template writes "
+                      "none that the tokenizer knows): the model will not learn to stop\n",
+                      set->n_unclosed);
     return !out->failed;
 }

@@ -14,40 +14,40 @@ typedef enum tq_train_on { TQ_TRAIN_ON_ASSISTANT, TQ_TRAIN_ON_LAST, TQ_TRAIN_ON_
 typedef struct tq_data_options {
     const char *const *paths; /* files of DATA, in order */
     size_t n_paths;
-    const char *format;       /* NULL: recognized per file; else messages|alpaca|sharegpt|prompt|text|csv|tsv */
+    const char *format; /* NULL: recognized per file; else messages|alpaca|sharegpt|prompt|text|csv|tsv */
     const char *prompt_column, *answer_column, *text_column, *label_column; /* CSV/TSV (and JSONL) columns, or NULL */
-    const char *system;       /* system message put in front of rows that have none, or NULL */
-    tq_train_on train_on;     /* text rows: always all */
-    int max_length;           /* tokens */
-    bool allow_no_target;     /* score, predict: rows without an answer are fine */
+    const char *system;   /* system message put in front of rows that have none, or NULL */
+    tq_train_on train_on; /* text rows: always all */
+    int max_length;       /* tokens */
+    bool allow_no_target; /* score, predict: rows without an answer are fine */
 } tq_data_options;
 
 typedef struct tq_example {
-    tq_token *tokens;  /* [n] */
-    uint8_t *target;   /* [n] 1: this token is learned (predicted from the one before it); target[0] is 0 */
+    tq_token *tokens; /* [n] */
+    uint8_t *target;  /* [n] 1: this token is learned (predicted from the one before it); target[0] is 0 */
     int n, n_targets;
-    float weight;      /* of the row, 1 by default */
-    uint32_t row;      /* its number over all files, from 0 */
-    uint32_t line;     /* line in its file, from 1 */
-    uint16_t file;     /* index into paths */
-    int32_t label;     /* number of its label (classification-like rows: text/label columns), or -1 */
+    float weight;  /* of the row, 1 by default */
+    uint32_t row;  /* its number over all files, from 0 */
+    uint32_t line; /* line in its file, from 1 */
+    uint16_t file; /* index into paths */
+    int32_t label; /* number of its label (classification-like rows: text/label columns), or -1 */
 } tq_example;
 
 typedef struct tq_dataset {
     tq_mem *mem;
     tq_example *examples;
     size_t n, cap;
-    tq_arena arena;        /* owns tokens and targets */
-    size_t n_rows;         /* rows read */
-    size_t n_too_long;     /* dropped: over max_length */
-    int longest;           /* tokens of the longest row seen, dropped ones included */
-    size_t n_split;        /* rows that became one example per assistant turn (rewriting templates) */
+    tq_arena arena;             /* owns tokens and targets */
+    size_t n_rows;              /* rows read */
+    size_t n_too_long;          /* dropped: over max_length */
+    int longest;                /* tokens of the longest row seen, dropped ones included */
+    size_t n_split;             /* rows that became one example per assistant turn (rewriting templates) */
     size_t n_tokens, n_targets; /* of the examples that stay */
-    size_t n_unclosed;     /* examples with a learned turn that no end-of-turn token ends */
-    const char **labels;   /* [n_labels] by number, in order of first appearance */
+    size_t n_unclosed;          /* examples with a learned turn that no end-of-turn token ends */
+    const char **labels;        /* [n_labels] by number, in order of first appearance */
     size_t n_labels, cap_labels;
-    char hash[65];         /* SHA-256 over the files' bytes */
-    tq_buf notes;          /* what was recognized, one line each: "train.csv: CSV, ';', windows-1252, 2000 rows" */
+    char hash[65]; /* SHA-256 over the files' bytes */
+    tq_buf notes;  /* what was recognized, one line each: "train.csv: CSV, ';', windows-1252, 2000 rows" */
 } tq_dataset;
 
 /* Reads, renders and tokenizes everything. Errors name file and line. ENOTFOUND for a missing file; EFORMAT when no row
@@ -57,7 +57,8 @@ void tq_dataset_clear(tq_dataset *set);
 /* What was recognized and counted, for people: one line each, warnings last. */
 bool tq_dataset_describe(const tq_dataset *set, tq_buf *out);
 /* Moves a share (at most `most`) of the examples of set to held_out, stratified by label where there are labels, chosen
- * by seed; both keep their order, and examples of one row stay together. held_out shares set's arena: clear it first. */
+ * by seed; both keep their order, and examples of one row stay together. held_out shares set's arena: clear it first.
+ */
 toque_status tq_dataset_split(tq_dataset *set, tq_dataset *held_out, double share, size_t most, uint64_t seed,
                               toque_error *err) TQ_MUST;
 

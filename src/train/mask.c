@@ -1,5 +1,5 @@
-/* Masks. See mask.h for what they are and docs/masks.md for why. Two files: here a turn's span in one rendering is found
- * and tokens are marked; mask_row.c decides which renderings a conversation needs. */
+/* Masks. See mask.h for what they are and docs/masks.md for why. Two files: here a turn's span in one rendering is
+ * found and tokens are marked; mask_row.c decides which renderings a conversation needs. */
 #include "train/mask.h"
 
 #include <string.h>
@@ -12,8 +12,8 @@ static bool begins_with(const tq_rendered *r, const tq_rendered *prefix) {
 
 static bool is_content(const tq_mark *m, int message, bool other) {
     int f = m->origin.field;
-    return m->origin.message == message && (f == TQ_FIELD_CONTENT || f == TQ_FIELD_REASONING || f == TQ_FIELD_TOOL_CALLS ||
-                                            (other && f == TQ_FIELD_OTHER));
+    return m->origin.message == message && (f == TQ_FIELD_CONTENT || f == TQ_FIELD_REASONING ||
+                                            f == TQ_FIELD_TOOL_CALLS || (other && f == TQ_FIELD_OTHER));
 }
 
 /* Bytes [*from, *to) from the first content byte of the message to behind its last. */
@@ -57,7 +57,8 @@ static size_t after_prompt(const tq_rendered *r, int message, size_t content, co
     return end;
 }
 
-/* A part of the generation prompt may end inside a token ("<think>" there, "</think>" here): the token is the model's. */
+/* A part of the generation prompt may end inside a token ("<think>" there, "</think>" here): the token is the model's.
+ */
 static size_t to_boundary(const tq_tokens *tokens, size_t at) {
     for (size_t i = 0; i < tokens->len; i++)
         if (tokens->start[i] < at && at < tokens->end[i]) return tokens->start[i];

@@ -19,8 +19,8 @@ typedef struct tq_masked {
     const tq_token *tokens;
     const uint8_t *target; /* [n] */
     int n, n_targets;
-    bool unclosed;         /* a learned turn has no end-of-turn token: the model will not learn to stop */
-    bool split;            /* one of several examples of a row whose template rewrites earlier turns */
+    bool unclosed; /* a learned turn has no end-of-turn token: the model will not learn to stop */
+    bool split;    /* one of several examples of a row whose template rewrites earlier turns */
 } tq_masked;
 /* Takes a copy of what it needs. */
 typedef toque_status tq_mask_fn(void *arg, const tq_masked *example, toque_error *err);
@@ -34,7 +34,8 @@ typedef struct tq_mask_row {
 /* Renders, tokenizes and masks a conversation: one call of fn, or one per learned assistant turn where the template
  * writes earlier turns differently than they were when the model wrote them. No assistant turn: one call without
  * targets. ENOTFOUND without a chat template. */
-toque_status tq_mask_messages(tq_model *model, const tq_mask_row *row, tq_mask_fn *fn, void *arg, toque_error *err) TQ_MUST;
+toque_status tq_mask_messages(tq_model *model, const tq_mask_row *row, tq_mask_fn *fn, void *arg,
+                              toque_error *err) TQ_MUST;
 /* Plain text: BOS if the tokenizer adds one, the text, EOS if there is one and `end`. Tokens from byte `from` on are
  * learned, EOS too; from == n with end false: nothing is. */
 toque_status tq_mask_text(tq_model *model, const char *text, size_t n, size_t from, bool end, tq_mask_fn *fn, void *arg,

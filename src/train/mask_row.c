@@ -1,5 +1,5 @@
-/* From a conversation to examples: which renderings are needed so that each learned turn stands where it will stand when
- * the model serves. See mask.h. */
+/* From a conversation to examples: which renderings are needed so that each learned turn stands where it will stand
+ * when the model serves. See mask.h. */
 #include <limits.h>
 #include <string.h>
 
@@ -12,9 +12,9 @@ typedef struct work {
     const tq_mask_row *row;
     tq_mask_fn *fn;
     void *arg;
-    int *learned;          /* [n_learned] messages that are to be learned */
+    int *learned; /* [n_learned] messages that are to be learned */
     size_t n_learned;
-    tq_turn *turns;        /* [n_learned] */
+    tq_turn *turns; /* [n_learned] */
 } work;
 
 /* The first n messages. */
@@ -23,8 +23,7 @@ static toque_status render(work *w, size_t n, bool prompt, tq_rendered *out, toq
     json_t *list = json_array();
     int bad = !list;
     for (size_t i = 0; i < n && !bad; i++) bad = json_array_append(list, json_array_get(w->row->messages, i));
-    toque_status status =
-        bad ? TQ_NOMEM(err) : tq_model_render(w->model, list, w->row->tools, NULL, prompt, out, err);
+    toque_status status = bad ? TQ_NOMEM(err) : tq_model_render(w->model, list, w->row->tools, NULL, prompt, out, err);
     json_decref(list);
     return status;
 }
@@ -75,10 +74,11 @@ static void clip(tq_rendered *r, size_t n) {
     if (r->n_marks) r->marks[r->n_marks - 1].end = n;
 }
 
-/* The rendering of the conversation up to the assistant's turn `message`, with a user's turn behind it and cut where the
- * assistant's ends: some templates write the end of a turn only when another follows. *has false: no better than r. */
-static toque_status render_followed(work *w, int message, const tq_rendered *r, size_t content, tq_rendered *out, bool *has,
-                                    toque_error *err) {
+/* The rendering of the conversation up to the assistant's turn `message`, with a user's turn behind it and cut where
+ * the assistant's ends: some templates write the end of a turn only when another follows. *has false: no better than r.
+ */
+static toque_status render_followed(work *w, int message, const tq_rendered *r, size_t content, tq_rendered *out,
+                                    bool *has, toque_error *err) {
     tq_tokens tokens = {.mem = w->mem};
     tq_turn turn = {0};
     json_t *list = json_array(), *next = json_pack("{s:s, s:s}", "role", "user", "content", ".");
@@ -89,7 +89,8 @@ static toque_status render_followed(work *w, int message, const tq_rendered *r, 
         bad = json_array_append(list, json_array_get(w->row->messages, (size_t)i));
     bad |= json_array_append_new(list, next);
     toque_error refused;
-    toque_status status = bad ? TQ_NOMEM(err) : tq_model_render(w->model, list, w->row->tools, NULL, false, out, &refused);
+    toque_status status =
+        bad ? TQ_NOMEM(err) : tq_model_render(w->model, list, w->row->tools, NULL, false, out, &refused);
     json_decref(list);
     if (status == TOQUE_ENOMEM) return TQ_NOMEM(err);
     if (status != TOQUE_OK) return TOQUE_OK;
@@ -108,7 +109,8 @@ done:
     return status;
 }
 
-/* The rendering and tokens of the first n messages, the last of them an assistant's turn if there are turns to learn. */
+/* The rendering and tokens of the first n messages, the last of them an assistant's turn if there are turns to learn.
+ */
 static toque_status render_closed(work *w, size_t n, tq_rendered *r, tq_tokens *tokens, toque_error *err) {
     TQ_TRY(render(w, n, false, r, err));
     TQ_TRY(tokenize(w, r, tokens, err));

@@ -39,16 +39,19 @@ static toque_status choose(tq_rows *rows, toque_error *err) {
     } else if (format) {
         rows->form = tq_rows_form_find(format);
         if (rows->form == FORM_NONE)
-            return TQ_FAIL(err, EINVAL, "format \"%s\" is unknown: messages, alpaca, sharegpt, prompt, text, csv or tsv",
-                           format);
+            return TQ_FAIL(err, EINVAL,
+                           "format \"%s\" is unknown: messages, alpaca, sharegpt, prompt, text, csv or tsv", format);
         rows->forced = true;
         if (rows->kind == KIND_WHOLE && rows->form != FORM_TEXT) rows->kind = KIND_JSON_LINES;
     }
     if (!columns) return TOQUE_OK;
-    if (rows->forced) return TQ_FAIL(err, EINVAL, "--format %s names its own fields: leave out the column options", format);
+    if (rows->forced)
+        return TQ_FAIL(err, EINVAL, "--format %s names its own fields: leave out the column options", format);
     if (rows->kind == KIND_WHOLE)
-        return TQ_FAIL(err, EINVAL, "columns are of CSV, TSV and JSONL files, and the name of %s ends like none of them: "
-                       "give --format csv, or rename it", rows->path);
+        return TQ_FAIL(err, EINVAL,
+                       "columns are of CSV, TSV and JSONL files, and the name of %s ends like none of them: "
+                       "give --format csv, or rename it",
+                       rows->path);
     bool pair = rows->o.prompt_column && !rows->o.text_column && !rows->o.label_column &&
                 (rows->o.answer_column || rows->o.allow_no_target);
     bool labels = rows->o.text_column && !rows->o.prompt_column && !rows->o.answer_column &&
@@ -166,8 +169,10 @@ bool tq_rows_describe(const tq_rows *rows, tq_buf *out) {
     if (rows->n_blank) tq_buf_printf(out, " (%zu empty left out)", rows->n_blank);
     tq_buf_putc(out, '\n');
     if (rows->label_unused)
-        tq_buf_printf(out, "%s: rows have a \"label\" that is not learned: --text-column text --label-column label "
-                      "makes it the answer\n", rows->path);
+        tq_buf_printf(out,
+                      "%s: rows have a \"label\" that is not learned: --text-column text --label-column label "
+                      "makes it the answer\n",
+                      rows->path);
     return !out->failed;
 }
 
@@ -205,7 +210,6 @@ bool tq_rows_has_column(const tq_rows *rows, const char *name) {
     if (rows->kind != KIND_CSV) return json_object_get(rows->object, name) != NULL;
     size_t i;
     json_t *column;
-    json_array_foreach(rows->columns, i, column)
-        if (strcmp(json_string_value(column), name) == 0) return true;
+    json_array_foreach(rows->columns, i, column) if (strcmp(json_string_value(column), name) == 0) return true;
     return false;
 }

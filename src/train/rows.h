@@ -11,19 +11,19 @@
 enum { TQ_ROW_MAX_BYTES = 16 << 20, TQ_TEXT_MAX_BYTES = 256 << 20 };
 
 typedef struct tq_row {
-    json_t *messages;   /* array of {"role", "content", ...}, checked; NULL: a row of text */
-    json_t *tools;      /* array, or NULL */
-    const char *text;   /* text rows */
+    json_t *messages; /* array of {"role", "content", ...}, checked; NULL: a row of text */
+    json_t *tools;    /* array, or NULL */
+    const char *text; /* text rows */
     size_t text_len;
     const bool *silent; /* [messages] true: this turn is not to be learned; NULL: none is */
-    bool plain;         /* made from a prompt and an answer that were strings: may be joined where there is no template */
-    bool answered;      /* its last message is the assistant's */
+    bool plain;    /* made from a prompt and an answer that were strings: may be joined where there is no template */
+    bool answered; /* its last message is the assistant's */
     float weight;
-    const char *label;  /* the answer, for rows with a label column; NULL otherwise */
-    const char *raw;    /* the row as it stands in the file, in UTF-8, without its line ending */
+    const char *label; /* the answer, for rows with a label column; NULL otherwise */
+    const char *raw;   /* the row as it stands in the file, in UTF-8, without its line ending */
     size_t raw_len;
-    uint32_t line;      /* where it begins, from 1 */
-} tq_row;               /* everything is owned by the reader and valid until its next call */
+    uint32_t line; /* where it begins, from 1 */
+} tq_row;          /* everything is owned by the reader and valid until its next call */
 
 typedef struct tq_rows tq_rows;
 /* Reads the file ("-": standard input) whole. Of the options: format, the columns, system, allow_no_target. ENOTFOUND
@@ -53,7 +53,6 @@ bool tq_rows_has_column(const tq_rows *rows, const char *name);
 /* Checks an OpenAI-style array of messages and makes what templates expect of it: content parts become one string,
  * tool calls' arguments become objects. Returns a new array. silent (may be NULL) [size of messages] is set from
  * "train": false and "weight": 0 of the turns, which are taken out. */
-toque_status tq_messages_normalize(json_t **out, tq_mem *mem, json_t *messages, bool *silent,
-                                   toque_error *err) TQ_MUST;
+toque_status tq_messages_normalize(json_t **out, tq_mem *mem, json_t *messages, bool *silent, toque_error *err) TQ_MUST;
 
 #endif

@@ -63,16 +63,18 @@ toque_status tq_rows_csv_open(tq_rows *rows, toque_error *err) {
     if (bad) return TQ_NOMEM(err);
     if (rows->form == FORM_ALPACA || rows->form == FORM_PROMPT || rows->form == FORM_TEXT) return TOQUE_OK;
     char list[400];
-    return TQ_FAIL(err, EINVAL, "which columns? give --prompt-column and --answer-column, or --text-column and "
-                   "--label-column; the columns (%s) are: %s", tq_csv_delimiter_name(rows->csv.delimiter),
-                   tq_rows_list(rows->columns, list, sizeof list));
+    return TQ_FAIL(err, EINVAL,
+                   "which columns? give --prompt-column and --answer-column, or --text-column and "
+                   "--label-column; the columns (%s) are: %s",
+                   tq_csv_delimiter_name(rows->csv.delimiter), tq_rows_list(rows->columns, list, sizeof list));
 }
 
 static bool wanted(const tq_rows *rows, const char *name) {
     static const char *const own[] = {"instruction", "input", "output", "prompt", "completion", "text", "label"};
     const tq_data_options *o = &rows->o;
     if (rows->form == FORM_COLUMNS)
-        return (o->prompt_column && !strcmp(name, o->prompt_column)) || (o->answer_column && !strcmp(name, o->answer_column)) ||
+        return (o->prompt_column && !strcmp(name, o->prompt_column)) ||
+               (o->answer_column && !strcmp(name, o->answer_column)) ||
                (o->text_column && !strcmp(name, o->text_column)) || (o->label_column && !strcmp(name, o->label_column));
     for (size_t i = 0; i < sizeof own / sizeof own[0]; i++)
         if (strcmp(name, own[i]) == 0) return true;
@@ -83,8 +85,10 @@ static toque_status record_object(tq_rows *rows, toque_error *err) {
     const tq_csv *csv = &rows->csv;
     size_t n = json_array_size(rows->columns);
     if (csv->n != n)
-        return TQ_FAIL(err, EFORMAT, "%zu field%s where the header has %zu (delimiter: %s; a field that contains it must "
-                       "stand in quotes)", csv->n, csv->n == 1 ? "" : "s", n, tq_csv_delimiter_name(csv->delimiter));
+        return TQ_FAIL(err, EFORMAT,
+                       "%zu field%s where the header has %zu (delimiter: %s; a field that contains it must "
+                       "stand in quotes)",
+                       csv->n, csv->n == 1 ? "" : "s", n, tq_csv_delimiter_name(csv->delimiter));
     rows->object = json_object();
     if (!rows->object) return TQ_NOMEM(err);
     for (size_t i = 0; i < n; i++) {

@@ -6,27 +6,34 @@
 #include "train/csv.h"
 #include "train/rows.h"
 
-typedef enum rows_form { FORM_NONE, FORM_MESSAGES, FORM_SHAREGPT, FORM_ALPACA, FORM_PROMPT, FORM_TEXT,
-                         FORM_COLUMNS } rows_form;
+typedef enum rows_form {
+    FORM_NONE,
+    FORM_MESSAGES,
+    FORM_SHAREGPT,
+    FORM_ALPACA,
+    FORM_PROMPT,
+    FORM_TEXT,
+    FORM_COLUMNS
+} rows_form;
 typedef enum rows_kind { KIND_JSON_LINES, KIND_JSON_ARRAY, KIND_CSV, KIND_WHOLE } rows_kind;
 
 struct tq_rows {
     tq_mem *mem;
     tq_data_options o;
     char *path;
-    char *bytes;       /* the file */
+    char *bytes; /* the file */
     size_t n_bytes;
-    tq_decoded text;   /* the same in UTF-8 */
-    size_t at;         /* JSON and whole files: read so far */
-    uint32_t line;     /* of `at` */
+    tq_decoded text; /* the same in UTF-8 */
+    size_t at;       /* JSON and whole files: read so far */
+    uint32_t line;   /* of `at` */
     rows_kind kind;
     rows_form form;
-    bool forced;       /* --format or columns chose the form */
+    bool forced;        /* --format or columns chose the form */
     uint32_t form_line; /* the row that the form was recognized from */
-    bool began, ended; /* JSON array: an element was read; its bracket was closed, or it is broken */
+    bool began, ended;  /* JSON array: an element was read; its bracket was closed, or it is broken */
     tq_csv csv;
     size_t header, header_len; /* of the CSV header in text */
-    json_t *columns;   /* CSV: array of the header's names */
+    json_t *columns;           /* CSV: array of the header's names */
     size_t n_rows, n_blank;
     bool label_unused; /* text rows with a "label" that nobody asked for */
     json_t *object;    /* the current row as it was written */

@@ -36,8 +36,8 @@ rows_form tq_rows_recognize(const json_t *object, bool answer_optional) {
 }
 
 const char *tq_rows_type_name(const json_t *value) {
-    static const char *const names[] = {"an object", "an array", "a string", "a number", "a number", "true", "false",
-                                        "null"};
+    static const char *const names[] = {"an object", "an array", "a string", "a number",
+                                        "a number",  "true",     "false",    "null"};
     return value ? names[json_typeof(value)] : "nothing";
 }
 
@@ -65,8 +65,8 @@ const char *tq_rows_list(const json_t *names, char *out, size_t n) {
 
 bool tq_rows_add(json_t *messages, const char *role, const char *content, size_t n) {
     json_t *m = json_object();
-    int bad = json_object_set_new(m, "role", json_string(role)) |
-              json_object_set_new(m, "content", json_stringn(content, n));
+    int bad =
+        json_object_set_new(m, "role", json_string(role)) | json_object_set_new(m, "content", json_stringn(content, n));
     if (bad) {
         json_decref(m);
         return false;
@@ -116,7 +116,9 @@ static toque_status pair(tq_rows *rows, tq_row *row, const char *prompt_key, con
     if (blank(prompt) && (!extra || blank(extra)))
         return TQ_FAIL(err, EFORMAT, "field \"%s\" is empty: there is nothing to answer", prompt_key);
     if (answer && blank(answer)) {
-        if (!optional) return TQ_FAIL(err, EFORMAT, "the answer, field \"%s\", is empty: fill it in or remove the row", answer_key);
+        if (!optional)
+            return TQ_FAIL(err, EFORMAT, "the answer, field \"%s\", is empty: fill it in or remove the row",
+                           answer_key);
         answer = NULL;
     }
     rows->messages = json_array();
@@ -148,7 +150,8 @@ static toque_status conversation(tq_rows *rows, json_t *raw, size_t asked, toque
 /* {"prompt": [messages], "completion": [messages]} */
 static toque_status prompt_messages(tq_rows *rows, json_t *prompt, json_t *completion, toque_error *err) {
     if (!json_is_array(prompt) || (completion && !json_is_array(completion)))
-        return TQ_FAIL(err, EFORMAT, "\"prompt\" is %s and \"completion\" %s: both are strings, or both are arrays of messages",
+        return TQ_FAIL(err, EFORMAT,
+                       "\"prompt\" is %s and \"completion\" %s: both are strings, or both are arrays of messages",
                        tq_rows_type_name(prompt), tq_rows_type_name(completion));
     if (completion && json_array_size(completion) == 0 && !rows->o.allow_no_target)
         return TQ_FAIL(err, EFORMAT, "the answer, field \"completion\", is empty: fill it in or remove the row");
@@ -260,12 +263,14 @@ static toque_status find_form(tq_rows *rows, const tq_row *row, toque_error *err
         rows->form = form;
         rows->form_line = row->line;
         if (form != FORM_NONE) return TOQUE_OK;
-        return TQ_FAIL(err, EFORMAT, "a row needs messages, conversations, instruction and output, prompt and completion, or "
+        return TQ_FAIL(err, EFORMAT,
+                       "a row needs messages, conversations, instruction and output, prompt and completion, or "
                        "text (or name its fields with --prompt-column and --answer-column); there is: %s",
                        tq_rows_list(rows->object, found, sizeof found));
     }
     if (json_object_get(rows->object, forms[rows->form].key) || form == FORM_NONE) return TOQUE_OK;
-    return TQ_FAIL(err, EFORMAT, "a row of the form \"%s\", but the file began with \"%s\" rows on line %u: one file, one form",
+    return TQ_FAIL(err, EFORMAT,
+                   "a row of the form \"%s\", but the file began with \"%s\" rows on line %u: one file, one form",
                    forms[form].name, forms[rows->form].name, rows->form_line);
 }
 
@@ -307,8 +312,8 @@ static toque_status syntax(const json_error_t *e, uint32_t line, toque_error *er
     size_t n = 0;
     for (; e->text[n] && n + 1 < sizeof text; n++) text[n] = (unsigned char)e->text[n] < 32 ? '?' : e->text[n];
     text[tq_utf8_valid_prefix(text, n)] = 0;
-    return TQ_FAIL(err, EFORMAT, "line %u, column %d: not valid JSON: %s", line + (e->line > 0 ? (uint32_t)e->line - 1 : 0),
-                   e->column, text);
+    return TQ_FAIL(err, EFORMAT, "line %u, column %d: not valid JSON: %s",
+                   line + (e->line > 0 ? (uint32_t)e->line - 1 : 0), e->column, text);
 }
 
 /* The bytes of the next row in a file of lines. */

@@ -19,7 +19,8 @@ static toque_status join_parts(json_t **out, tq_mem *mem, const json_t *parts, t
         const char *type = json_string_value(json_object_get(part, "type"));
         text = json_object_get(part, "text");
         if (type && strcmp(type, "text") != 0)
-            return TQ_FAIL(err, EUNSUPPORTED, "content part %zu is of the type \"%.40s\": only text can be read", i + 1, type);
+            return TQ_FAIL(err, EUNSUPPORTED, "content part %zu is of the type \"%.40s\": only text can be read", i + 1,
+                           type);
         if (!json_is_string(text))
             return TQ_FAIL(err, EFORMAT, "content part %zu must be {\"type\": \"text\", \"text\": \"...\"}", i + 1);
         n += json_string_length(text) + 1;
@@ -59,8 +60,10 @@ static toque_status fix_calls(json_t *message, toque_error *err) {
         if (!function) function = call; /* {"name", "arguments"} without OpenAI's wrapper */
         json_t *name = json_object_get(function, "name"), *arguments = json_object_get(function, "arguments");
         if (!json_is_string(name) || (arguments && !json_is_string(arguments) && !json_is_object(arguments)))
-            return TQ_FAIL(err, EFORMAT, "tool call %zu must be {\"type\": \"function\", \"function\": {\"name\": \"...\", "
-                           "\"arguments\": {...}}}", i + 1);
+            return TQ_FAIL(err, EFORMAT,
+                           "tool call %zu must be {\"type\": \"function\", \"function\": {\"name\": \"...\", "
+                           "\"arguments\": {...}}}",
+                           i + 1);
         if (!json_is_string(arguments)) continue;
         json_t *parsed = json_loads(json_string_value(arguments), JSON_REJECT_DUPLICATES, NULL);
         if (!json_is_object(parsed)) { /* left as text: the template may want just that */
@@ -98,7 +101,8 @@ static toque_status fix_content(tq_mem *mem, json_t *message, const char *role, 
         return TOQUE_OK;
     }
     if (!json_is_string(content))
-        return TQ_FAIL(err, EFORMAT, "\"content\" must be a string or an array of parts, not %s", tq_rows_type_name(content));
+        return TQ_FAIL(err, EFORMAT, "\"content\" must be a string or an array of parts, not %s",
+                       tq_rows_type_name(content));
     const char *s = json_string_value(content);
     bool reasons = json_is_string(json_object_get(message, "reasoning_content")) ||
                    json_is_string(json_object_get(message, "thinking"));
@@ -114,7 +118,8 @@ static toque_status fix_message(tq_mem *mem, json_t *message, bool *silent, toqu
         return TQ_FAIL(err, EFORMAT, "\"role\" is missing or no string; there is: %s",
                        tq_rows_list(message, found, sizeof found));
     if (!known_role(role))
-        return TQ_FAIL(err, EFORMAT, "role \"%.40s\" is unknown: system, developer, user, assistant, tool or function", role);
+        return TQ_FAIL(err, EFORMAT, "role \"%.40s\" is unknown: system, developer, user, assistant, tool or function",
+                       role);
     TQ_TRY(take_flag(message, silent, err));
     TQ_TRY(fix_calls(message, err));
     return fix_content(mem, message, role, err);
@@ -150,9 +155,9 @@ toque_status tq_messages_normalize(json_t **out, tq_mem *mem, json_t *messages, 
 }
 
 toque_status tq_rows_sharegpt(json_t **out, json_t *turns, toque_error *err) {
-    static const char *const names[][2] = {{"human", "user"},         {"user", "user"},     {"gpt", "assistant"},
+    static const char *const names[][2] = {{"human", "user"},          {"user", "user"},       {"gpt", "assistant"},
                                            {"assistant", "assistant"}, {"model", "assistant"}, {"chatgpt", "assistant"},
-                                           {"system", "system"},      {"tool", "tool"},     {"observation", "tool"}};
+                                           {"system", "system"},       {"tool", "tool"},       {"observation", "tool"}};
     *out = NULL;
     if (!json_is_array(turns))
         return TQ_FAIL(err, EFORMAT, "field \"conversations\" must be an array, not %s", tq_rows_type_name(turns));
@@ -161,14 +166,16 @@ toque_status tq_rows_sharegpt(json_t **out, json_t *turns, toque_error *err) {
     toque_status status = TOQUE_OK;
     size_t i;
     json_array_foreach(turns, i, turn) {
-        json_t *message = json_copy(turn), *from = json_object_get(turn, "from"), *value = json_object_get(turn, "value");
+        json_t *message = json_copy(turn), *from = json_object_get(turn, "from"),
+               *value = json_object_get(turn, "value");
         if (!from) from = json_object_get(turn, "role"); /* some sets keep OpenAI's names inside */
         if (!value) value = json_object_get(turn, "content");
         const char *role = NULL;
         for (size_t k = 0; json_is_string(from) && k < sizeof names / sizeof names[0]; k++)
             if (strcmp(names[k][0], json_string_value(from)) == 0) role = names[k][1];
         if (!role || !json_is_string(value)) {
-            status = TQ_FAIL(err, EFORMAT, "turn %zu must be {\"from\": human, gpt, system or tool, \"value\": \"...\"}", i + 1);
+            status = TQ_FAIL(err, EFORMAT,
+                             "turn %zu must be {\"from\": human, gpt, system or tool, \"value\": \"...\"}", i + 1);
             json_decref(message);
             break;
         }

@@ -72,18 +72,13 @@ static int halves_of(tq_type type, int at[2]) {
     switch (type) {
     case TQ_Q4_0:
     case TQ_Q5_0:
-    case TQ_Q8_0:
-        return 1;
+    case TQ_Q8_0: return 1;
     case TQ_Q4_1:
     case TQ_Q5_1:
     case TQ_Q4_K:
-    case TQ_Q5_K:
-        return 2;
-    case TQ_Q6_K:
-        at[0] = 208;
-        return 1;
-    default:
-        return 0;
+    case TQ_Q5_K: return 2;
+    case TQ_Q6_K: at[0] = 208; return 1;
+    default: return 0;
     }
 }
 

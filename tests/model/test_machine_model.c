@@ -25,7 +25,10 @@ typedef struct engine {
     toque_error err;
 } engine;
 
-#define OK(e, call) do { if ((call) != TOQUE_OK) fail_msg("%s", (e)->err.message); } while (0)
+#define OK(e, call)                                                                                                    \
+    do {                                                                                                               \
+        if ((call) != TOQUE_OK) fail_msg("%s", (e)->err.message);                                                      \
+    } while (0)
 
 static void open_engine(engine *e, int threads, const char *compute) {
     memset(e, 0, sizeof *e);
@@ -101,7 +104,8 @@ static void packing_and_threads_change_no_bit(void **state) {
             seg[c] = (tq_segment){.row = c * N, .n = N};
             targets_of(t + c * (N - 1), c * N);
         }
-        tq_pass pass = {.kind = TQ_PASS_PREFILL, .tokens = tokens, .T = N * COPIES, .segments = seg, .n_segments = COPIES};
+        tq_pass pass = {
+            .kind = TQ_PASS_PREFILL, .tokens = tokens, .T = N * COPIES, .segments = seg, .n_segments = COPIES};
         float logp[(N - 1) * COPIES];
         OK(&e, tq_machine_forward(m, &pass, &e.err));
         tq_machine_logp(m, t, (N - 1) * COPIES, NULL, logp);
@@ -120,8 +124,11 @@ static void logits_in_chunks(engine *e, const int *chunks, tq_pass_kind last, fl
     OK(e, tq_kv_new(&kv, e->model, N, &e->err));
     for (int at = 0, i = 0; at < N; at += chunks[i], i++) {
         tq_segment seg = {.n = chunks[i], .pos = at, .kv = kv};
-        tq_pass pass = {.kind = at + chunks[i] == N ? last : TQ_PASS_PREFILL, .tokens = ids + at, .T = chunks[i],
-                        .segments = &seg, .n_segments = 1};
+        tq_pass pass = {.kind = at + chunks[i] == N ? last : TQ_PASS_PREFILL,
+                        .tokens = ids + at,
+                        .T = chunks[i],
+                        .segments = &seg,
+                        .n_segments = 1};
         OK(e, tq_machine_forward(m, &pass, &e->err));
         int row = chunks[i] - 1;
         tq_machine_logits(m, &row, 1, logits);

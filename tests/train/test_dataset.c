@@ -75,7 +75,8 @@ static void files_become_examples(void **state) {
     tq_mem mem = {0};
     tq_buf text;
     tq_buf_init(&text, &mem, 10000);
-    const char *a = put("a.jsonl", "{\"prompt\":\"q\",\"completion\":\"a\",\"weight\":2}\n\n{\"prompt\":\"r\",\"completion\":\"b\"}\n");
+    const char *a = put(
+        "a.jsonl", "{\"prompt\":\"q\",\"completion\":\"a\",\"weight\":2}\n\n{\"prompt\":\"r\",\"completion\":\"b\"}\n");
     const char *b = put("b.txt", "some text");
     if (load(&set, &chat, a, b, (tq_data_options){0}, &err) != TOQUE_OK) fail_msg("%s", err.message);
     assert_int_equal(set.n, 3);
@@ -110,7 +111,8 @@ static void models_without_a_template_get_the_texts_joined(void **state) {
     tq_dataset_clear(&set);
     assert_int_equal(load(&set, &base, a, NULL, (tq_data_options){.system = "s"}, &err), TOQUE_EINVAL);
     assert_non_null(strstr(err.message, "a.jsonl: line 1: the model has no chat template"));
-    a = put("a.jsonl", "{\"messages\":[{\"role\":\"user\",\"content\":\"a\"},{\"role\":\"assistant\",\"content\":\"b\"}]}\n");
+    a = put("a.jsonl",
+            "{\"messages\":[{\"role\":\"user\",\"content\":\"a\"},{\"role\":\"assistant\",\"content\":\"b\"}]}\n");
     toque_status status = load(&set, &base, a, NULL, (tq_data_options){0}, &err);
     assert_int_equal(status, TOQUE_ENOTFOUND);
     tq_buf_clear(&text);
@@ -149,7 +151,8 @@ static void rows_that_teach_nothing_are_errors(void **state) {
 static const char *labelled(void) {
     static char text[8000];
     size_t n = (size_t)sprintf(text, "t,l\n");
-    for (int i = 0; i < 123; i++) n += (size_t)sprintf(text + n, "row %d,%s\n", i, i % 6 == 5 ? "y" : i > 119 ? "z" : "x");
+    for (int i = 0; i < 123; i++)
+        n += (size_t)sprintf(text + n, "row %d,%s\n", i, i % 6 == 5 ? "y" : i > 119 ? "z" : "x");
     return put("l.csv", text);
 }
 
@@ -210,7 +213,9 @@ static void the_split_has_bounds(void **state) {
     } cases[] = {{0, 10, 0}, {0.9, 5, 5}, {0.999, 1000, 122}, {0.001, 10, 0}};
     for (size_t i = 0; i < 4; i++) {
         tq_dataset set, held;
-        assert_int_equal(load(&set, &chat, labelled(), NULL, (tq_data_options){.text_column = "t", .label_column = "l"}, &err), TOQUE_OK);
+        assert_int_equal(
+            load(&set, &chat, labelled(), NULL, (tq_data_options){.text_column = "t", .label_column = "l"}, &err),
+            TOQUE_OK);
         assert_int_equal(tq_dataset_split(&set, &held, cases[i].share, cases[i].most, 1, &err), TOQUE_OK);
         assert_int_equal(held.n, cases[i].held);
         tq_dataset_clear(&held);

@@ -18,30 +18,34 @@ static const char chatml[] =
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}";
 /* Drops the thinking of turns before the last user's question, and opens a thought in the generation prompt. */
 static const char thinker[] =
-    "{% set ns = namespace(last=-1) %}{% for m in messages %}{% if m.role == 'user' %}{% set ns.last = loop.index0 %}{% endif %}"
-    "{% endfor %}{% for m in messages %}<|im_start|>{{ m.role + '\\n' }}{% if m.role == 'assistant' and loop.index0 < ns.last %}"
+    "{% set ns = namespace(last=-1) %}{% for m in messages %}{% if m.role == 'user' %}{% set ns.last = loop.index0 "
+    "%}{% endif %}"
+    "{% endfor %}{% for m in messages %}<|im_start|>{{ m.role + '\\n' }}{% if m.role == 'assistant' and loop.index0 < "
+    "ns.last %}"
     "{{ m.content.split('</think>')[-1] }}{% else %}{{ m.content }}{% endif %}<|im_end|>{{ '\\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n<think>' }}{% endif %}";
 /* Puts the system text into the last user turn, so the prompt of an earlier turn is another one. */
 static const char mover[] =
-    "<s>{% set ns = namespace(last=-1, sys='') %}{% for m in messages %}{% if m.role == 'user' %}{% set ns.last = loop.index0 %}"
+    "<s>{% set ns = namespace(last=-1, sys='') %}{% for m in messages %}{% if m.role == 'user' %}{% set ns.last = "
+    "loop.index0 %}"
     "{% endif %}{% if m.role == 'system' %}{% set ns.sys = m.content %}{% endif %}{% endfor %}{% for m in messages %}"
     "{% if m.role == 'user' %}Q:{% if loop.index0 == ns.last %}{{ ns.sys }} {% endif %}{{ m.content }}A:"
     "{% elif m.role == 'assistant' %}{{ m.content }}</s>{% endif %}{% endfor %}";
 /* Ends a turn only when another follows. */
-static const char lazy[] =
-    "{% for m in messages %}{% if not loop.first and m.role == 'user' %}</s>{% endif %}[{{ m.role }}]{{ m.content }}{% endfor %}"
-    "{% if add_generation_prompt %}[assistant]{% endif %}";
-static const char endless[] =
-    "{% for m in messages %}[{{ m.role }}]{{ m.content }}\n{% endfor %}{% if add_generation_prompt %}[assistant]{% endif %}";
-static const char marked[] =
-    "{% for m in messages %}{% if m.role == 'assistant' %}<|im_start|>assistant{% generation %}:{{ m.content }}<|im_end|>{{ '\\n' }}"
-    "{% endgeneration %}{% else %}{{ '<|im_start|>' + m.role + ':' + m.content + '<|im_end|>\\n' }}{% endif %}{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant:{% endif %}";
+static const char lazy[] = "{% for m in messages %}{% if not loop.first and m.role == 'user' %}</s>{% endif %}[{{ "
+                           "m.role }}]{{ m.content }}{% endfor %}"
+                           "{% if add_generation_prompt %}[assistant]{% endif %}";
+static const char endless[] = "{% for m in messages %}[{{ m.role }}]{{ m.content }}\n{% endfor %}{% if "
+                              "add_generation_prompt %}[assistant]{% endif %}";
+static const char marked[] = "{% for m in messages %}{% if m.role == 'assistant' %}<|im_start|>assistant{% generation "
+                             "%}:{{ m.content }}<|im_end|>{{ '\\n' }}"
+                             "{% endgeneration %}{% else %}{{ '<|im_start|>' + m.role + ':' + m.content + "
+                             "'<|im_end|>\\n' }}{% endif %}{% endfor %}"
+                             "{% if add_generation_prompt %}<|im_start|>assistant:{% endif %}";
 /* Changes the question once it has been answered: the answer must stand behind the question that was served. */
-static const char changer[] =
-    "{% for m in messages %}{% if m.role == 'user' %}Q:{{ m.content }}{% if loop.last %}?{% else %}!{% endif %}{% else %}"
-    "A:{{ m.content }}</s>{% endif %}{% endfor %}{% if add_generation_prompt %}A:{% endif %}";
+static const char changer[] = "{% for m in messages %}{% if m.role == 'user' %}Q:{{ m.content }}{% if loop.last %}?{% "
+                              "else %}!{% endif %}{% else %}"
+                              "A:{{ m.content }}</s>{% endif %}{% endfor %}{% if add_generation_prompt %}A:{% endif %}";
 
 typedef struct shown {
     tq_mem *mem;
@@ -136,7 +140,9 @@ static void users_cannot_write_special_tokens(void **state) {
     json_t *messages = json_loads("[" U("x<|im_end|>") "," A("y<|im_end|>z</s>") "]", 0, NULL);
     tq_mask_row row = {.messages = messages};
     assert_int_equal(tq_mask_messages(&t.model, &row, show, &c.s, &err), TOQUE_OK);
-    assert_string_equal(c.s.out.data, "<|im_start|>user\nx<|im_end|><|im_end|>\n<|im_start|>assistant\n{{y<|im_end|>z</s><|im_end|>}}\n");
+    assert_string_equal(
+        c.s.out.data,
+        "<|im_start|>user\nx<|im_end|><|im_end|>\n<|im_start|>assistant\n{{y<|im_end|>z</s><|im_end|>}}\n");
     tq_tokens list = {.mem = &t.ctx.mem};
     tq_rendered r;
     assert_int_equal(tq_model_render(&t.model, messages, NULL, NULL, false, &r, &err), TOQUE_OK);
@@ -160,7 +166,8 @@ static void a_bos_comes_in_front_once(void **state) {
 
 static void rewriting_templates_give_an_example_per_turn(void **state) {
     (void)state;
-    check(thinker, "[" U("q") "," A("<think>x</think>a") "," U("r") "," A("<think>y</think>b") "]", (expectation){.split = 2}, false,
+    check(thinker, "[" U("q") "," A("<think>x</think>a") "," U("r") "," A("<think>y</think>b") "]",
+          (expectation){.split = 2}, false,
           "<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\n<think>{{x</think>a<|im_end|>}}\n#"
           "<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\na<|im_end|>\n"
           "<|im_start|>user\nr<|im_end|>\n<|im_start|>assistant\n<think>{{y</think>b<|im_end|>}}\n");
@@ -209,18 +216,20 @@ static void text_gets_its_ends(void **state) {
         bool bos, end;
         size_t from;
         const char *expected;
-    } cases[] = {{true, true, 0, "<s>{{one ab</s></s>}}"},  /* the text's own "</s>" is text: it has no special token */
-                 {false, true, 0, "o{{ne ab</s></s>}}"},
-                 {true, true, 4, "<s>one {{ab</s></s>}}"},
-                 {true, true, 5, "<s>one ab{{</s></s>}}"},  /* "ab" is one token that only half is to be learned: it is not */
-                 {true, false, 10, "<s>one ab</s>"}};
+    } cases[] = {
+        {true, true, 0, "<s>{{one ab</s></s>}}"}, /* the text's own "</s>" is text: it has no special token */
+        {false, true, 0, "o{{ne ab</s></s>}}"},
+        {true, true, 4, "<s>one {{ab</s></s>}}"},
+        {true, true, 5, "<s>one ab{{</s></s>}}"}, /* "ab" is one token that only half is to be learned: it is not */
+        {true, false, 10, "<s>one ab</s>"}};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         tiny t;
         toque_error err;
         assert_true(tiny_open(&t, specials, "<s>", "</s>", cases[i].bos, NULL, 0));
         shown s = {.tok = t.model.tokenizer};
         tq_buf_init(&s.out, &t.ctx.mem, 10000);
-        assert_int_equal(tq_mask_text(&t.model, "one ab</s>", 10, cases[i].from, cases[i].end, show, &s, &err), TOQUE_OK);
+        assert_int_equal(tq_mask_text(&t.model, "one ab</s>", 10, cases[i].from, cases[i].end, show, &s, &err),
+                         TOQUE_OK);
         assert_string_equal(s.out.data, cases[i].expected);
         tq_buf_clear(&s.out);
         tiny_close(&t);

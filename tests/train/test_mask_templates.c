@@ -27,12 +27,37 @@ static void add_special(specials *s, const char *text, size_t n) {
 }
 
 /* What ends an answer, the likeliest first; the first that a template contains is its model's EOS. */
-static const char *const ends[] = {"<|im_end|>", "<|eot_id|>", "<|return|>", "<end_of_turn>", "<turn|>", "<|END_OF_TURN_TOKEN|>",
-                                   "<end_of_sentence>", "<|role_end|>", "<|eot|>", "<|end_of_msg|>", "<|message_sep|>", "<|end_of_text|>", "<SPECIAL_12>", "<|eom|>", "[e~[", "<seed:eos>",
-                                   "<｜end▁of▁sentence｜>", "<|assistant_end|>", "<|end|>", "<|endoftext|>", "<|flush|>", "</assistant>", "<sep>", "</s>", "<|user|>"};
-static const char *const known[] = {"<s>", "</s>", "[INST]", "[/INST]", "<start_of_turn>", "<|turn>", "]~b]", "]~!b[", "<seed:bos>",
-                                    "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]", "[TOOL_CALLS]", "<think>", "</think>", "<seed:think>",
-                                    "</seed:think>", "<tool_call>", "</tool_call>", "<|channel>", "<channel|>", "<assistant>", "<user>", "</user>", "<system>", "</system>"};
+static const char *const ends[] = {"<|im_end|>",
+                                   "<|eot_id|>",
+                                   "<|return|>",
+                                   "<end_of_turn>",
+                                   "<turn|>",
+                                   "<|END_OF_TURN_TOKEN|>",
+                                   "<end_of_sentence>",
+                                   "<|role_end|>",
+                                   "<|eot|>",
+                                   "<|end_of_msg|>",
+                                   "<|message_sep|>",
+                                   "<|end_of_text|>",
+                                   "<SPECIAL_12>",
+                                   "<|eom|>",
+                                   "[e~[",
+                                   "<seed:eos>",
+                                   "<｜end▁of▁sentence｜>",
+                                   "<|assistant_end|>",
+                                   "<|end|>",
+                                   "<|endoftext|>",
+                                   "<|flush|>",
+                                   "</assistant>",
+                                   "<sep>",
+                                   "</s>",
+                                   "<|user|>"};
+static const char *const known[] = {
+    "<s>",        "</s>",       "[INST]",       "[/INST]",         "<start_of_turn>",  "<|turn>",
+    "]~b]",       "]~!b[",      "<seed:bos>",   "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]", "[TOOL_CALLS]",
+    "<think>",    "</think>",   "<seed:think>", "</seed:think>",   "<tool_call>",      "</tool_call>",
+    "<|channel>", "<channel|>", "<assistant>",  "<user>",          "</user>",          "<system>",
+    "</system>"};
 
 static void find_specials(specials *s, const char *text) {
     regex_t r;
@@ -52,7 +77,8 @@ static void find_specials(specials *s, const char *text) {
 typedef struct check {
     tiny *t;
     json_t *messages, *tools;
-    bool marked; /* the template has {% generation %}: its author says what is learned, turn headers may be part of it */
+    bool
+        marked; /* the template has {% generation %}: its author says what is learned, turn headers may be part of it */
     int examples, learned[16]; /* learned[i]: how often message i's answer was learned */
     int unclosed, partial, split;
     char why[400];
@@ -91,7 +117,8 @@ static void check_served(check *c, int message, const tq_masked *m, int n, tq_bu
         size_t k = 0;
         while (k < list.len && k < (size_t)n && list.ids[k] == m->tokens[k]) k++;
         if (k < (size_t)n) {
-            because(c, "before answer %d: \"...%s\" is not what is served", message, decode(c->t, m->tokens + k, n - (int)k, buf));
+            because(c, "before answer %d: \"...%s\" is not what is served", message,
+                    decode(c->t, m->tokens + k, n - (int)k, buf));
         } else if (k < list.len) {
             c->partial++;
         }
@@ -164,7 +191,8 @@ static void run(check *c, const char *conversation) {
     if (status != TOQUE_OK) because(c, "%s", err.message);
     for (size_t i = 0; i < json_array_size(c->messages) && status == TOQUE_OK; i++) {
         const char *role = json_string_value(json_object_get(json_array_get(c->messages, i), "role"));
-        if (!strcmp(role, "assistant") && c->learned[i] != 1) because(c, "answer %zu is learned %d times", i, c->learned[i]);
+        if (!strcmp(role, "assistant") && c->learned[i] != 1)
+            because(c, "answer %zu is learned %d times", i, c->learned[i]);
     }
     json_decref(c->messages);
 }
@@ -202,14 +230,17 @@ static void one_template(const char *name, const char *text, size_t n, tally *su
         return;
     }
     check c = {.t = &t, .marked = strstr(text, "% generation") != NULL || strstr(text, "%- generation") != NULL};
-    json_t *tools = json_loads("[{\"type\":\"function\",\"function\":{\"name\":\"look\",\"description\":\"d\",\"parameters\":"
-                               "{\"type\":\"object\",\"properties\":{},\"required\":[]}}}]", 0, NULL);
+    json_t *tools =
+        json_loads("[{\"type\":\"function\",\"function\":{\"name\":\"look\",\"description\":\"d\",\"parameters\":"
+                   "{\"type\":\"object\",\"properties\":{},\"required\":[]}}}]",
+                   0, NULL);
     char remarks[600] = "", why[300];
     for (size_t i = 0; i < sizeof conversations / sizeof conversations[0]; i++) {
         c.tools = NULL;
         if (refuses(&t, conversations[i], NULL, why, sizeof why)) c.tools = tools; /* some want tools */
         if (refuses(&t, conversations[i], c.tools, why, sizeof why))
-            snprintf(remarks + strlen(remarks), sizeof remarks - strlen(remarks), " [refuses conversation %zu: %s]", i + 1, why);
+            snprintf(remarks + strlen(remarks), sizeof remarks - strlen(remarks), " [refuses conversation %zu: %s]",
+                     i + 1, why);
         else
             run(&c, conversations[i]);
     }
@@ -264,8 +295,9 @@ int main(int argc, char **argv) {
         free(entries[i]);
     }
     free(entries);
-    printf("%d templates: %d hold, %d cannot be rendered from messages and tools; %d become one example per turn, %d follow a part of the generation prompt, %d have no "
-           "end-of-turn token\n", sum.templates, sum.hold, sum.refused,
-           sum.split, sum.partial, sum.unclosed);
+    printf("%d templates: %d hold, %d cannot be rendered from messages and tools; %d become one example per turn, %d "
+           "follow a part of the generation prompt, %d have no "
+           "end-of-turn token\n",
+           sum.templates, sum.hold, sum.refused, sum.split, sum.partial, sum.unclosed);
     return sum.hold > 0 && sum.hold + sum.refused == sum.templates && sum.refused * 20 < sum.templates ? 0 : 1;
 }

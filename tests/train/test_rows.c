@@ -99,30 +99,35 @@ static read_result read_text(const char *name, const char *data, const tq_data_o
     return r;
 }
 
-#define GOOD(name, data, o, expected)                                \
-    do {                                                             \
-        read_result r_ = read_text((name), (data), (o));             \
-        if (r_.status != TOQUE_OK) fail_msg("%s", r_.err.message);   \
-        assert_string_equal(r_.text, (expected));                    \
+#define GOOD(name, data, o, expected)                                                                                  \
+    do {                                                                                                               \
+        read_result r_ = read_text((name), (data), (o));                                                               \
+        if (r_.status != TOQUE_OK) fail_msg("%s", r_.err.message);                                                     \
+        assert_string_equal(r_.text, (expected));                                                                      \
     } while (0)
-#define BAD(name, data, o, code_, needle)                                                                        \
-    do {                                                                                                         \
-        read_result r_ = read_text((name), (data), (o));                                                         \
-        assert_int_equal(r_.status, TOQUE_##code_);                                                              \
-        if (!strstr(r_.err.message, (needle))) fail_msg("\"%s\" lacks \"%s\"", r_.err.message, (needle));        \
-        if (!strstr(r_.err.message, folder) && TOQUE_##code_ == TOQUE_EFORMAT) fail_msg("no path: %s", r_.err.message); \
+#define BAD(name, data, o, code_, needle)                                                                              \
+    do {                                                                                                               \
+        read_result r_ = read_text((name), (data), (o));                                                               \
+        assert_int_equal(r_.status, TOQUE_##code_);                                                                    \
+        if (!strstr(r_.err.message, (needle))) fail_msg("\"%s\" lacks \"%s\"", r_.err.message, (needle));              \
+        if (!strstr(r_.err.message, folder) && TOQUE_##code_ == TOQUE_EFORMAT)                                         \
+            fail_msg("no path: %s", r_.err.message);                                                                   \
     } while (0)
 
 static void forms_of_json_are_recognized(void **state) {
     (void)state;
-    GOOD("a.jsonl", "{\"messages\":[{\"role\":\"user\",\"content\":\"hi\"},{\"role\":\"assistant\",\"content\":\"yo\"}]}\n", NULL,
+    GOOD("a.jsonl",
+         "{\"messages\":[{\"role\":\"user\",\"content\":\"hi\"},{\"role\":\"assistant\",\"content\":\"yo\"}]}\n", NULL,
          "1 user:hi|assistant:yo\n");
-    GOOD("a.jsonl", "\n\n {\"instruction\":\"add\",\"input\":\"1 2\",\"output\":\"3\",\"text\":\"whole\"}\r\n"
-         "{\"instruction\":\"sing\",\"input\":\"\",\"output\":\"la\"}", NULL,
-         "3 user:add\n\n1 2|assistant:3\n4 user:sing|assistant:la\n");
-    GOOD("a.jsonl", "{\"conversations\":[{\"from\":\"system\",\"value\":\"s\"},{\"from\":\"human\",\"value\":\"a\"},"
-         "{\"from\":\"gpt\",\"value\":\"b\"},{\"from\":\"user\",\"value\":\"c\"},{\"from\":\"assistant\",\"value\":\"d\"}]}", NULL,
-         "1 system:s|user:a|assistant:b|user:c|assistant:d\n");
+    GOOD("a.jsonl",
+         "\n\n {\"instruction\":\"add\",\"input\":\"1 2\",\"output\":\"3\",\"text\":\"whole\"}\r\n"
+         "{\"instruction\":\"sing\",\"input\":\"\",\"output\":\"la\"}",
+         NULL, "3 user:add\n\n1 2|assistant:3\n4 user:sing|assistant:la\n");
+    GOOD("a.jsonl",
+         "{\"conversations\":[{\"from\":\"system\",\"value\":\"s\"},{\"from\":\"human\",\"value\":\"a\"},"
+         "{\"from\":\"gpt\",\"value\":\"b\"},{\"from\":\"user\",\"value\":\"c\"},{\"from\":\"assistant\",\"value\":"
+         "\"d\"}]}",
+         NULL, "1 system:s|user:a|assistant:b|user:c|assistant:d\n");
     GOOD("a.jsonl", "{\"prompt\":\"p\",\"completion\":\"c\",\"weight\":2.5,\"system\":\"be kind\"}", NULL,
          "1 w2.5 system:be kind|user:p|assistant:c\n");
     GOOD("a.jsonl", "{\"text\":\"one\\ntwo\"}\n{\"text\":\"three\"}", NULL, "1 text:one\ntwo\n2 text:three\n");
@@ -131,29 +136,34 @@ static void forms_of_json_are_recognized(void **state) {
 
 static void prompt_messages_are_asked_not_learned(void **state) {
     (void)state;
-    GOOD("a.jsonl", "{\"prompt\":[{\"role\":\"user\",\"content\":\"a\"},{\"role\":\"assistant\",\"content\":\"b\"},"
-         "{\"role\":\"user\",\"content\":\"c\"}],\"completion\":[{\"role\":\"assistant\",\"content\":\"d\"}]}", NULL,
-         "1 ~user:a|~assistant:b|~user:c|assistant:d\n");
-    GOOD("a.jsonl", "{\"system\":\"s\",\"messages\":[{\"role\":\"user\",\"content\":\"a\"},"
+    GOOD("a.jsonl",
+         "{\"prompt\":[{\"role\":\"user\",\"content\":\"a\"},{\"role\":\"assistant\",\"content\":\"b\"},"
+         "{\"role\":\"user\",\"content\":\"c\"}],\"completion\":[{\"role\":\"assistant\",\"content\":\"d\"}]}",
+         NULL, "1 ~user:a|~assistant:b|~user:c|assistant:d\n");
+    GOOD("a.jsonl",
+         "{\"system\":\"s\",\"messages\":[{\"role\":\"user\",\"content\":\"a\"},"
          "{\"role\":\"assistant\",\"content\":\"b\",\"weight\":0},{\"role\":\"user\",\"content\":\"c\"},"
-         "{\"role\":\"assistant\",\"content\":\"d\",\"train\":true}]}", NULL,
-         "1 system:s|user:a|~assistant:b|user:c|assistant:d\n");
+         "{\"role\":\"assistant\",\"content\":\"d\",\"train\":true}]}",
+         NULL, "1 system:s|user:a|~assistant:b|user:c|assistant:d\n");
 }
 
 static void parts_and_calls_become_what_templates_read(void **state) {
     (void)state;
-    GOOD("a.jsonl", "{\"tools\":[{\"type\":\"function\"}],\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"text\","
-         "\"text\":\"a\"},{\"type\":\"text\",\"text\":\"b\"}]},{\"role\":\"assistant\",\"content\":null,\"tool_calls\":[{\"type\":"
-         "\"function\",\"function\":{\"name\":\"f\",\"arguments\":\"{\\\"x\\\": 1}\"}}]}]}", NULL,
+    GOOD("a.jsonl",
+         "{\"tools\":[{\"type\":\"function\"}],\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"text\","
+         "\"text\":\"a\"},{\"type\":\"text\",\"text\":\"b\"}]},{\"role\":\"assistant\",\"content\":null,\"tool_calls\":"
+         "[{\"type\":"
+         "\"function\",\"function\":{\"name\":\"f\",\"arguments\":\"{\\\"x\\\": 1}\"}}]}]}",
+         NULL,
          "1 T1 user:a\nb|assistant:[{\"function\":{\"arguments\":{\"x\":1},\"name\":\"f\"},\"type\":\"function\"}]\n");
-    BAD("a.jsonl", "{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"image_url\",\"image_url\":\"x\"}]}]}", NULL,
-        EUNSUPPORTED, "image_url");
+    BAD("a.jsonl", "{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"image_url\",\"image_url\":\"x\"}]}]}",
+        NULL, EUNSUPPORTED, "image_url");
 }
 
 static void a_json_array_is_read_like_lines(void **state) {
     (void)state;
-    GOOD("a.json", "[\n {\"prompt\":\"a\",\n  \"completion\":\"b\"},\n {\"prompt\":\"c\",\"completion\":\"d\"}\n]\n", NULL,
-         "2 user:a|assistant:b\n4 user:c|assistant:d\n");
+    GOOD("a.json", "[\n {\"prompt\":\"a\",\n  \"completion\":\"b\"},\n {\"prompt\":\"c\",\"completion\":\"d\"}\n]\n",
+         NULL, "2 user:a|assistant:b\n4 user:c|assistant:d\n");
     BAD("a.json", "[{\"prompt\":\"a\",\"completion\":\"b\"}", NULL, EFORMAT, "expected a comma");
     BAD("a.json", "[{\"prompt\":\"a\",\"completion\":\"b\"}]x", NULL, EFORMAT, "after the end");
     BAD("a.json", "[{\"prompt\":\"a\",\n\"completion\":}]", NULL, EFORMAT, "line 2, column");
@@ -167,21 +177,22 @@ static void broken_json_names_its_place(void **state) {
     static const struct {
         const char *row, *says;
         toque_status code;
-    } cases[] = {{"{\"prompt\":\"a\",\"completion\":}", "a.jsonl: line 2, column 28", TOQUE_EFORMAT},
-                 {"{\"prompt\":\"a\",\"prompt\":\"b\",\"completion\":\"c\"}", "duplicate", TOQUE_EFORMAT},
-                 {"{\"prompt\":\"a\"}", "\"completion\" is missing; there is: prompt", TOQUE_EFORMAT},
-                 {"{\"prompt\":\"a\",\"completion\":[]}", "both are strings, or both are arrays", TOQUE_EFORMAT},
-                 {"{\"prompt\":{},\"completion\":\"a\"}", "must be a string, not an object", TOQUE_EFORMAT},
-                 {"{\"prompt\":\"a\",\"completion\":\" \\n\"}", "the answer, field \"completion\", is empty", TOQUE_EFORMAT},
-                 {"{\"prompt\":\"\",\"completion\":\"b\"}", "\"prompt\" is empty", TOQUE_EFORMAT},
-                 {"{\"prompt\":\"a\\u0000\",\"completion\":\"b\"}", "line 2", TOQUE_EFORMAT},
-                 {"{\"text\":\"t\"}", "line 2: a row of the form \"text\", but the file began with \"prompt\" rows on line 1",
-                  TOQUE_EFORMAT},
-                 {"[1]", "a row must be an object, not an array", TOQUE_EFORMAT},
-                 {"{\"a\":1}", "\"prompt\" is missing; there is: a", TOQUE_EFORMAT},
-                 {"{\"prompt\":\"a\",\"completion\":\"b\",\"weight\":-1}", "\"weight\" must be a number above 0", TOQUE_EFORMAT},
-                 {"{\"prompt\":\"a\",\"completion\":\"b\",\"weight\":\"1\"}", "\"weight\" must be", TOQUE_EFORMAT},
-                 {"{\"prompt\":\"a\",\"completion\":\"b\"} x", "line 2", TOQUE_EFORMAT}};
+    } cases[] = {
+        {"{\"prompt\":\"a\",\"completion\":}", "a.jsonl: line 2, column 28", TOQUE_EFORMAT},
+        {"{\"prompt\":\"a\",\"prompt\":\"b\",\"completion\":\"c\"}", "duplicate", TOQUE_EFORMAT},
+        {"{\"prompt\":\"a\"}", "\"completion\" is missing; there is: prompt", TOQUE_EFORMAT},
+        {"{\"prompt\":\"a\",\"completion\":[]}", "both are strings, or both are arrays", TOQUE_EFORMAT},
+        {"{\"prompt\":{},\"completion\":\"a\"}", "must be a string, not an object", TOQUE_EFORMAT},
+        {"{\"prompt\":\"a\",\"completion\":\" \\n\"}", "the answer, field \"completion\", is empty", TOQUE_EFORMAT},
+        {"{\"prompt\":\"\",\"completion\":\"b\"}", "\"prompt\" is empty", TOQUE_EFORMAT},
+        {"{\"prompt\":\"a\\u0000\",\"completion\":\"b\"}", "line 2", TOQUE_EFORMAT},
+        {"{\"text\":\"t\"}", "line 2: a row of the form \"text\", but the file began with \"prompt\" rows on line 1",
+         TOQUE_EFORMAT},
+        {"[1]", "a row must be an object, not an array", TOQUE_EFORMAT},
+        {"{\"a\":1}", "\"prompt\" is missing; there is: a", TOQUE_EFORMAT},
+        {"{\"prompt\":\"a\",\"completion\":\"b\",\"weight\":-1}", "\"weight\" must be a number above 0", TOQUE_EFORMAT},
+        {"{\"prompt\":\"a\",\"completion\":\"b\",\"weight\":\"1\"}", "\"weight\" must be", TOQUE_EFORMAT},
+        {"{\"prompt\":\"a\",\"completion\":\"b\"} x", "line 2", TOQUE_EFORMAT}};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         snprintf(text, sizeof text, "%s%s\n", good, cases[i].row);
         read_result r = read_text("a.jsonl", text, NULL);
@@ -195,9 +206,10 @@ static void broken_json_names_its_place(void **state) {
     BAD("a.jsonl", " \n\n", NULL, EFORMAT, "is empty");
     BAD("a.txt", "", NULL, EFORMAT, "is empty");
     BAD("a.jsonl", "{\"messages\":[]}", NULL, EFORMAT, "empty");
-    BAD("a.jsonl", "{\"messages\":[{\"role\":\"bot\",\"content\":\"x\"}]}", NULL, EFORMAT, "message 1: role \"bot\" is unknown");
-    BAD("a.jsonl", "{\"messages\":[{\"role\":\"user\",\"content\":\"x\"},{\"role\":\"assistant\",\"content\":\"\"}]}", NULL,
-        EFORMAT, "message 2: the assistant's answer is empty");
+    BAD("a.jsonl", "{\"messages\":[{\"role\":\"bot\",\"content\":\"x\"}]}", NULL, EFORMAT,
+        "message 1: role \"bot\" is unknown");
+    BAD("a.jsonl", "{\"messages\":[{\"role\":\"user\",\"content\":\"x\"},{\"role\":\"assistant\",\"content\":\"\"}]}",
+        NULL, EFORMAT, "message 2: the assistant's answer is empty");
     BAD("a.jsonl", "{\"conversations\":[{\"from\":\"alien\",\"value\":\"x\"}]}", NULL, EFORMAT, "turn 1");
     tq_mem mem = {0};
     read_result r = read_rows(&mem, "/nowhere/a.jsonl", NULL);
@@ -251,10 +263,14 @@ static void csv_is_sniffed(void **state) {
     GOOD("a.csv", "Frage|Antwort\na|b\n", &pair, "2 user:a|assistant:b\n");
     GOOD("a.csv", "sep=;\nFrage;Antwort\na,1;b,2\n", &pair, "3 user:a,1|assistant:b,2\n");
     GOOD("a.csv", "Frage,Antwort\ra,b\rc,d\r", &pair, "2 user:a|assistant:b\n3 user:c|assistant:d\n");
-    GOOD("a.csv", "\xef\xbb\xbf" "text,label\ngood,1\nbad,0\n", &labels, "2 L1 user:good|assistant:1\n3 L0 user:bad|assistant:0\n");
+    GOOD("a.csv",
+         "\xef\xbb\xbf"
+         "text,label\ngood,1\nbad,0\n",
+         &labels, "2 L1 user:good|assistant:1\n3 L0 user:bad|assistant:0\n");
     GOOD("a.csv", "prompt,completion\na,b\n", NULL, "2 user:a|assistant:b\n");
     GOOD("a.csv", "text\n\"hello, you\"\nmore\n", NULL, "2 text:hello, you\n3 text:more\n");
-    GOOD("a.dat", "text,label\ngood,1\n", (&(tq_data_options){.format = "csv", .text_column = "text", .label_column = "label"}),
+    GOOD("a.dat", "text,label\ngood,1\n",
+         (&(tq_data_options){.format = "csv", .text_column = "text", .label_column = "label"}),
          "2 L1 user:good|assistant:1\n");
 }
 
@@ -263,7 +279,8 @@ static void csv_errors_say_what_there_is(void **state) {
     BAD("a.csv", "a,b,c\n1,2,3\n", &pair, EFORMAT, "there is no column \"Frage\"; the 3 columns (comma) are: a, b, c");
     BAD("a.csv", "a,b,c\n1,2,3\n", NULL, EINVAL, "--prompt-column");
     BAD("a.csv", "Frage,Antwort\na,b\nc\n", &pair, EFORMAT, "line 3: 1 field where the header has 2");
-    BAD("a.csv", "Frage,Antwort\na,b\nc,\"d\n\ne,f\n", &pair, EFORMAT, "line 3: a quote opens here and is never closed");
+    BAD("a.csv", "Frage,Antwort\na,b\nc,\"d\n\ne,f\n", &pair, EFORMAT,
+        "line 3: a quote opens here and is never closed");
     BAD("a.csv", "Frage,Antwort\na,\"b\"x\n", &pair, EFORMAT, "line 2, byte 6 of the row: text after a closing quote");
     BAD("a.csv", "Frage,Antwort\na,\n", &pair, EFORMAT, "line 2: the answer, field \"Antwort\", is empty");
     BAD("a.csv", "Frage,Frage,Antwort\na,b,c\n", &pair, EFORMAT, "2 columns are named \"Frage\"");
@@ -294,7 +311,8 @@ static void encodings_are_found(void **state) {
             assert_non_null(strstr(r.notes, be ? "UTF-16BE" : "UTF-16LE"));
         }
     /* broken UTF-8 is not taken for Latin-1: that would garble its good characters */
-    const char broken[] = "text,label\nsch\xc3\xb6n gr\xc3\xbc\xc3\x9ft,1\nb\xfc" "b,0\n";
+    const char broken[] = "text,label\nsch\xc3\xb6n gr\xc3\xbc\xc3\x9ft,1\nb\xfc"
+                          "b,0\n";
     r = read_rows(&mem, put("a.csv", broken, sizeof broken - 1), &labels);
     assert_int_equal(r.status, TOQUE_EFORMAT);
     assert_non_null(strstr(r.err.message, "line 3: byte 0xfc is not valid UTF-8"));
@@ -306,14 +324,17 @@ static void options_are_checked_together(void **state) {
     const char *row = "{\"q\":\"a\",\"r\":\"b\",\"prompt\":\"x\",\"completion\":\"y\"}";
     GOOD("a.jsonl", row, NULL, "1 user:x|assistant:y\n");
     GOOD("a.jsonl", row, (&(tq_data_options){.prompt_column = "q", .answer_column = "r"}), "1 user:a|assistant:b\n");
-    GOOD("a.jsonl", "{\"t\":\"a\",\"l\":1}", (&(tq_data_options){.text_column = "t", .label_column = "l"}), "1 L1 user:a|assistant:1\n");
+    GOOD("a.jsonl", "{\"t\":\"a\",\"l\":1}", (&(tq_data_options){.text_column = "t", .label_column = "l"}),
+         "1 L1 user:a|assistant:1\n");
     GOOD("a.jsonl", row, (&(tq_data_options){.format = "prompt", .system = "S"}), "1 system:S|user:x|assistant:y\n");
     BAD("a.jsonl", row, (&(tq_data_options){.format = "alpaca"}), EFORMAT, "\"instruction\" is missing");
     BAD("a.jsonl", row, (&(tq_data_options){.format = "xml"}), EINVAL, "\"xml\" is unknown");
-    BAD("a.jsonl", row, (&(tq_data_options){.format = "prompt", .prompt_column = "q", .answer_column = "r"}), EINVAL, "leave out");
+    BAD("a.jsonl", row, (&(tq_data_options){.format = "prompt", .prompt_column = "q", .answer_column = "r"}), EINVAL,
+        "leave out");
     GOOD("a.jsonl", "{\"prompt\":\"x\"}", (&(tq_data_options){.allow_no_target = true}), "1 user:x\n");
     GOOD("a.csv", "q,w\na,b\n", (&(tq_data_options){.allow_no_target = true, .prompt_column = "q"}), "2 user:a\n");
-    BAD("a.jsonl", "{\"system\":\"a\",\"messages\":[{\"role\":\"system\",\"content\":\"b\"}]}", NULL, EFORMAT, "keep one");
+    BAD("a.jsonl", "{\"system\":\"a\",\"messages\":[{\"role\":\"system\",\"content\":\"b\"}]}", NULL, EFORMAT,
+        "keep one");
 }
 
 static void unused_labels_are_mentioned(void **state) {
@@ -370,9 +391,11 @@ static void no_memory_is_an_error_and_leaks_nothing(void **state) {
 static void damage_never_hangs_or_crashes(void **state) {
     (void)state;
     static const char *const seeds[] = {
-        "id;Frage;Antwort\r\n1;\"a\"\"\";b\r\n2;\"c\nd\";e\r\n", "{\"messages\":[{\"role\":\"user\",\"content\":\"a\"}]}\n",
+        "id;Frage;Antwort\r\n1;\"a\"\"\";b\r\n2;\"c\nd\";e\r\n",
+        "{\"messages\":[{\"role\":\"user\",\"content\":\"a\"}]}\n",
         "[{\"prompt\":\"a\",\"completion\":\"b\"},{\"prompt\":\"c\",\"completion\":\"d\"}]",
-        "{\"conversations\":[{\"from\":\"human\",\"value\":\"x\"},{\"from\":\"gpt\",\"value\":\"y\"}],\"tools\":\"[]\"}"};
+        "{\"conversations\":[{\"from\":\"human\",\"value\":\"x\"},{\"from\":\"gpt\",\"value\":\"y\"}],\"tools\":\"[]"
+        "\"}"};
     static const char alphabet[] = "\",;\n\r\t|{}[]:\\ax0\xff\xfe\xc3\xa9";
     uint32_t x = 12345;
     const tq_data_options o = {.allow_no_target = true};
@@ -388,7 +411,8 @@ static void damage_never_hangs_or_crashes(void **state) {
         tq_mem mem = {0};
         tq_rows *rows;
         toque_error err;
-        if (tq_rows_open(&rows, &mem, put(round % 4 ? "f.json" : "f.csv", data, n), round % 4 ? &o : &pair, &err) == TOQUE_OK) {
+        if (tq_rows_open(&rows, &mem, put(round % 4 ? "f.json" : "f.csv", data, n), round % 4 ? &o : &pair, &err) ==
+            TOQUE_OK) {
             bool more = true;
             int steps = 0;
             while (more) {

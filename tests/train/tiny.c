@@ -72,7 +72,8 @@ bool tiny_open(tiny *t, const char *const *specials, const char *bos, const char
     if (status == TOQUE_OK) status = tq_gguf_open(&t->model.gguf, mem, path, &err);
     if (status == TOQUE_OK) status = tq_tokenizer_from_gguf(&t->model.tokenizer, mem, t->model.gguf, &err);
     if (status == TOQUE_OK && chat_template)
-        status = tq_template_parse(&t->model.chat_template, mem, chat_template, n_template, "the test's template", &err);
+        status =
+            tq_template_parse(&t->model.chat_template, mem, chat_template, n_template, "the test's template", &err);
     unlink(path);
     rmdir(folder);
     if (status == TOQUE_OK) return true;
