@@ -2,9 +2,9 @@
 # A training that is killed (SIGKILL) again and again and resumed each time must leave the bytes of one that never stopped:
 # adapter, checkpoint, and metrics.jsonl without tokens_per_second. Also SIGTERM (as Ctrl-C), a changed recipe, and other threads and
 # memory on the way.
-# Usage: resume.sh TOQUE MODEL.gguf
+# Usage: resume.sh [TOQUE MODEL.gguf]; else from the environment, TOQUE and TOQUE_TEST_MODEL
 set -eu
-toque=$1 model=$2
+toque=${1:-$TOQUE} model=${2:-$TOQUE_TEST_MODEL}
 dir=$(mktemp -d)
 child=
 trap 'test -z "$child" || kill -9 "$child" 2>/dev/null || :; rm -rf "$dir"' EXIT
