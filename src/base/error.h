@@ -15,7 +15,7 @@ toque_status tq_error_prefix(toque_error *err, toque_status code, const char *fo
 
 /* The value is the code itself, so that the compiler knows that it is not OK. */
 #define TQ_FAIL(err, code, ...) ((void)tq_fail((err), TOQUE_##code, __VA_ARGS__), TOQUE_##code)
-#define TQ_NOMEM(err) tq_fail((err), TOQUE_ENOMEM, "out of memory (raise --max-memory or use a smaller input)")
+#define TQ_NOMEM(err) TQ_FAIL(err, ENOMEM, "out of memory (raise --max-memory or use a smaller input)")
 /* Returns from the calling function when `call` fails; for functions that own nothing yet. */
 #define TQ_TRY(call)                                                                                                   \
     do {                                                                                                               \

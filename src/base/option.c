@@ -116,15 +116,14 @@ static size_t distance(const char *a, const char *b) {
 
 /* Meant are names within a third of their length, or longer names that begin with three letters or more given. */
 const char *tq_nearest(const char *name, const char *const *names, size_t n) {
-    const char *best = NULL;
+    const char *best = NULL, *longer = NULL;
     size_t length = strlen(name), least = length < 3 ? 1 : length / 3;
     for (size_t i = 0; i < n; i++) {
         size_t d = distance(name, names[i]);
         if (d < least + (best == NULL)) best = names[i], least = d;
+        if (!longer && length >= 3 && strncmp(names[i], name, length) == 0) longer = names[i];
     }
-    for (size_t i = 0; !best && i < n && length >= 3; i++)
-        if (strncmp(names[i], name, length) == 0) best = names[i];
-    return best;
+    return best ? best : longer;
 }
 
 static void spell(char out[MAX_NAME], const char *name, size_t n, bool dashed) {

@@ -34,6 +34,15 @@ static json_t *libraries(void) {
                      "libcrypto", OpenSSL_version(OPENSSL_VERSION_STRING));
 }
 
+/* What this build has of what it can do without. */
+static json_t *optional(void) {
+    json_t *list = json_array();
+#ifdef TQ_HAVE_LIBEDIT
+    json_array_append_new(list, json_string("libedit"));
+#endif
+    return list;
+}
+
 static void print_text(json_t *info) {
     printf("toque %s\n", json_string_value(json_object_get(info, "version")));
     printf("instruction set: %s (usable:", json_string_value(json_object_get(info, "isa")));
@@ -52,7 +61,9 @@ static void print_text(json_t *info) {
     printf("libraries:");
     json_object_foreach(json_object_get(info, "libraries"), name, version)
         printf(" %s %s", name, json_string_value(version));
-    printf("\noptional features: none in this build\n");
+    printf("\noptional features:");
+    json_array_foreach(json_object_get(info, "optional"), i, row) printf(" %s", json_string_value(row));
+    printf("%s\n", json_array_size(json_object_get(info, "optional")) ? "" : " none in this build");
 }
 
 static toque_status run(tq_cli *cli, void *options, toque_error *err) {
@@ -60,10 +71,10 @@ static toque_status run(tq_cli *cli, void *options, toque_error *err) {
     tq_ctx *ctx;
     TQ_TRY(tq_cli_ctx(cli, &ctx, err));
     json_t *info =
-        json_pack("{s:s, s:s, s:o, s:i, s:s, s:b, s:I, s:I, s:o, s:[]}", "version", TOQUE_VERSION, "isa", ctx->k->isa,
+        json_pack("{s:s, s:s, s:o, s:i, s:s, s:b, s:I, s:I, s:o, s:o}", "version", TOQUE_VERSION, "isa", ctx->k->isa,
                   "isa_rows", isa_rows(), "threads", tq_pool_threads(ctx->pool), "compute", compute_name(ctx), "int8",
                   ctx->int8, "memory_available", (json_int_t)tq_memory_available(""), "memory_limit",
-                  (json_int_t)ctx->mem.limit, "libraries", libraries(), "optional");
+                  (json_int_t)ctx->mem.limit, "libraries", libraries(), "optional", optional());
     if (!info) return TQ_NOMEM(err);
     if (cli->common.json) return tq_cli_json(cli, info, err);
     print_text(info);

@@ -289,6 +289,8 @@ static toque_status predict_all(job *j, toque_error *err) {
 static toque_status open_job(job *j, toque_error *err) {
     const options *o = j->o;
     char key[65];
+    if (o->out && !o->overwrite && strcmp(o->out, "-") != 0 && tq_path_exists(o->out))
+        return TQ_FAIL(err, EINVAL, "%s is there already: --overwrite replaces it", o->out);
     if (o->labels) TQ_TRY(tq_labels_read(&j->labels, &j->cli->mem, o->labels, err));
     TQ_TRY(look_through(j, err));
     TQ_TRY(tq_cli_load(&j->loaded, j->cli, &o->model, &o->adapters, err));
@@ -296,7 +298,7 @@ static toque_status open_job(job *j, toque_error *err) {
     tq_model *model = j->loaded.model;
     TQ_TRY(tq_rows_open(&j->rows, &j->cli->mem, j->in, &j->data, err));
     TQ_TRY(make_key(j, key, err));
-    TQ_TRY(tq_predict_open(&j->out, j->cli, o->out, j->rows, key, o->resume, o->overwrite, err));
+    TQ_TRY(tq_predict_open(&j->out, j->cli, o->out, j->rows, key, o->resume, err));
     if (j->out.kept) tq_cli_note(j->cli, "%zu rows were answered before and are kept", j->out.kept);
     if (o->labels) return tq_chooser_new(&j->chooser, model, j->loaded.max_rank, err);
     int n = o->n < model->config.context ? (int)o->n : model->config.context;

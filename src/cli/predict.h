@@ -47,7 +47,7 @@ typedef struct tq_predict_out {
 } tq_predict_out;
 /* Names must be chosen. key: what the answers depend on; a partial file of the same key is gone on with if resume. */
 toque_status tq_predict_open(tq_predict_out *out, tq_cli *cli, const char *path, const tq_rows *rows, const char *key,
-                             bool resume, bool overwrite, toque_error *err) TQ_MUST;
+                             bool resume, toque_error *err) TQ_MUST;
 toque_status tq_predict_put(tq_predict_out *out, const char *raw, size_t raw_len, const tq_prediction *p,
                             toque_error *err) TQ_MUST;
 /* Everything is written: the partial file gets its name. */

@@ -102,7 +102,7 @@ static toque_status put_header(tq_predict_out *out, const tq_rows *rows, toque_e
 }
 
 toque_status tq_predict_open(tq_predict_out *out, tq_cli *cli, const char *path, const tq_rows *rows, const char *key,
-                             bool resume, bool overwrite, toque_error *err) {
+                             bool resume, toque_error *err) {
     out->cli = cli;
     out->mem = &cli->mem;
     out->path = path && strcmp(path, "-") != 0 ? path : NULL;
@@ -110,8 +110,6 @@ toque_status tq_predict_open(tq_predict_out *out, tq_cli *cli, const char *path,
     out->csv = tq_rows_is_csv(rows, &out->delimiter, &out->crlf);
     tq_buf_init(&out->line, out->mem, SIZE_MAX / 4);
     if (out->path) {
-        if (tq_path_exists(path) && !overwrite)
-            return TQ_FAIL(err, EINVAL, "%s is there already: --overwrite replaces it", path);
         out->partial = with_ending(out->mem, path, ".partial");
         out->key = with_ending(out->mem, path, ".partial.key");
         if (!out->partial || !out->key) return TQ_NOMEM(err);

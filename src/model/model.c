@@ -250,12 +250,24 @@ toque_status tq_model_render(tq_model *m, json_t *messages, json_t *tools, json_
     return status;
 }
 
+/* Whether control tokens are recognized in these bytes: in the template's own, and in a role that is a plain word,
+ * since templates build headers from it ('<|' + role + '|>'); a plain word cannot hold a control token by itself. */
+static bool may_be_special(const tq_rendered *r, const tq_mark *mark) {
+    if (mark->origin.message < 0) return true;
+    if (mark->origin.field != TQ_FIELD_ROLE) return false;
+    for (size_t i = mark->start; i < mark->end; i++) {
+        char c = r->text[i];
+        if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_')) return false;
+    }
+    return true;
+}
+
 toque_status tq_model_tokenize_rendered(tq_model *m, const tq_rendered *r, tq_tokens *list, toque_error *err) {
     tq_text_span *spans = tq_alloc(&m->ctx->mem, r->n_marks + 1, sizeof *spans);
     if (!spans) return TQ_NOMEM(err);
     for (size_t i = 0; i < r->n_marks; i++)
         spans[i] =
-            (tq_text_span){.len = r->marks[i].end - r->marks[i].start, .special = r->marks[i].origin.message < 0};
+            (tq_text_span){.len = r->marks[i].end - r->marks[i].start, .special = may_be_special(r, &r->marks[i])};
     size_t before = list->len;
     toque_status status = tq_tokenize_spans(m->tokenizer, r->text, r->len, spans, r->n_marks, false, list, err);
     tq_free(&m->ctx->mem, spans);

@@ -295,6 +295,8 @@ typedef struct tq_jtokens {
     size_t len, cap;
 } tq_jtokens;
 /* Errors name line and column. */
+#define TQ_JINJA_FAIL(t, at, err, code, ...)                                                                           \
+    ((void)tq_jinja_fail_at((t), (at), (err), TOQUE_##code, __VA_ARGS__), TOQUE_##code)
 toque_status tq_jinja_fail_at(const tq_template *t, size_t at, toque_error *err, toque_status code, const char *format,
                               ...) TQ_PRINTF(5, 6);
 toque_status tq_jinja_lex(const tq_template *t, tq_jtokens *tokens, toque_error *err) TQ_MUST;
@@ -331,7 +333,7 @@ typedef struct tq_jargs {
     size_t n_kw;
 } tq_jargs;
 
-#define TQ_J_FAIL(j, ...) tq_fail((j)->err, TOQUE_EINVAL, __VA_ARGS__)
+#define TQ_J_FAIL(j, ...) TQ_FAIL((j)->err, EINVAL, __VA_ARGS__)
 #define TQ_J_STEP(j, n) TQ_TRY(tq_j_step((j), (n)))
 static const tq_origin tq_j_template_origin = {-1, TQ_FIELD_NONE, 0};
 
@@ -342,7 +344,11 @@ static inline void tq_j_leave(tq_jrun *j) {
     j->depth--;
 }
 void *tq_j_alloc(tq_jrun *j, size_t n, size_t size); /* zeroed; NULL: return tq_j_full(j) */
-toque_status tq_j_full(tq_jrun *j) TQ_MUST;
+void tq_j_tell_full(tq_jrun *j);
+static inline TQ_MUST toque_status tq_j_full(tq_jrun *j) {
+    tq_j_tell_full(j);
+    return j->over ? TOQUE_ELIMIT : TOQUE_ENOMEM;
+}
 
 /* jinja_str.c: strings */
 static inline const char *tq_jstr_data(const tq_jstr *s) {

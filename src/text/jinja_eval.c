@@ -21,7 +21,7 @@ static toque_status name(tq_jrun *j, const tq_jnode *n, tq_jval *out) {
 static toque_status sequence(tq_jrun *j, const tq_jnode *n, tq_jval *out) {
     TQ_TRY(tq_j_list(j, 0, n->kind == TQ_JN_LIST ? TQ_J_LIST : TQ_J_TUPLE, out));
     for (const tq_jnode *e = n->list; e; e = e->next) {
-        tq_jval item;
+        tq_jval item = {.type = TQ_J_MISSING};
         TQ_TRY(tq_j_eval(j, e, &item));
         TQ_TRY(tq_j_push(j, out, item));
     }
@@ -132,7 +132,7 @@ toque_status tq_j_filter_node(tq_jrun *j, const tq_jnode *n, const tq_jval *in, 
     tq_jargs args;
     TQ_TRY(tq_j_enter(j));
     if (!n->a)
-        v = *in;
+        v = in ? *in : tq_j_none(); /* only a block's filters begin without an operand, and they have a text */
     else if (n->a->kind == TQ_JN_FILTER)
         TQ_TRY(tq_j_filter_node(j, n->a, in, &v));
     else
@@ -251,13 +251,14 @@ static toque_status dispatch(tq_jrun *j, const tq_jnode *n, tq_jval *out) {
     case TQ_JN_CONCAT: return concat(j, n, out);
     case TQ_JN_COMPARE: return compare(j, n, out);
     case TQ_JN_COND: return condition(j, n, out);
-    default: return tq_fail(j->err, TOQUE_EINTERNAL, "node %d is no expression", n->kind);
+    default: return TQ_FAIL(j->err, EINTERNAL, "node %d is no expression", n->kind);
     }
 }
 
 toque_status tq_j_eval(tq_jrun *j, const tq_jnode *n, tq_jval *out) {
     TQ_J_STEP(j, 1);
     TQ_TRY(tq_j_enter(j));
+    out->type = TQ_J_MISSING;
     TQ_TRY(dispatch(j, n, out));
     tq_j_leave(j);
     return TOQUE_OK;

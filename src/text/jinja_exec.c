@@ -133,11 +133,7 @@ static toque_status bind_parameters(tq_jrun *j, const tq_jnode *n, const tq_jarg
     if (!args.kw) return tq_j_full(j);
     if (given->n_kw) memcpy(args.kw, given->kw, given->n_kw * sizeof *args.kw);
     for (const tq_jnode *p = n->params; p; p = p->next) {
-        tq_jval v = {.type = TQ_J_MISSING};
-        if (used < args.n)
-            v = args.pos[used++];
-        else
-            v = take_keyword(&args, tq_jstr_data(p->value.s), p->value.s->len);
+        tq_jval v = used < args.n ? args.pos[used++] : take_keyword(&args, tq_jstr_data(p->value.s), p->value.s->len);
         has_caller |= p->name == j->t->caller;
         TQ_TRY(tq_j_assign(j, p->name, v));
     }
@@ -156,7 +152,7 @@ static toque_status bind_parameters(tq_jrun *j, const tq_jnode *n, const tq_jarg
 }
 
 toque_status tq_j_call_macro(tq_jrun *j, const tq_jmacro *m, const tq_jargs *args, tq_jval *out) {
-    tq_jframe *outer = j->frame, *frame;
+    tq_jframe *outer = j->frame, *frame = NULL;
     uint32_t line = j->line;
     TQ_TRY(tq_j_scope(j, m->closure, &frame));
     j->frame = frame;
@@ -182,7 +178,7 @@ static toque_status call_block(tq_jrun *j, const tq_jnode *n) {
 
 static toque_status filtered(tq_jrun *j, const tq_jnode *n, const tq_jlist **items) {
     tq_jval kept, yes;
-    tq_jframe *outer = j->frame, *frame;
+    tq_jframe *outer = j->frame, *frame = NULL;
     TQ_TRY(tq_j_list(j, 0, TQ_J_LIST, &kept));
     TQ_TRY(tq_j_scope(j, outer, &frame));
     j->frame = frame;
@@ -199,7 +195,7 @@ static toque_status filtered(tq_jrun *j, const tq_jnode *n, const tq_jlist **ite
 
 /* Runs the loop in j->frame, which is its outer scope. */
 static toque_status run_loop(tq_jrun *j, const tq_jnode *n, const tq_jval *over, size_t depth0) {
-    tq_jframe *outer = j->frame, *frame;
+    tq_jframe *outer = j->frame, *frame = NULL;
     const tq_jlist *items;
     tq_jval loop = {.type = TQ_J_LOOP, .message = -1};
     TQ_TRY(tq_j_items(j, over, &items));
@@ -254,7 +250,7 @@ static toque_status run_if(tq_jrun *j, const tq_jnode *n) {
 }
 
 static toque_status run_with(tq_jrun *j, const tq_jnode *n) {
-    tq_jframe *outer = j->frame, *frame;
+    tq_jframe *outer = j->frame, *frame = NULL;
     TQ_TRY(tq_j_scope(j, outer, &frame));
     for (const tq_jnode *p = n->params; p; p = p->next) {
         tq_jval v;
@@ -308,7 +304,7 @@ static toque_status run(tq_jrun *j, const tq_jnode *n) {
     case TQ_JN_GENERATION: return generation(j, n);
     case TQ_JN_BREAK: j->flow = TQ_J_BREAK; return TOQUE_OK;
     case TQ_JN_CONTINUE: j->flow = TQ_J_CONTINUE; return TOQUE_OK;
-    default: return tq_fail(j->err, TOQUE_EINTERNAL, "node %d is no statement", n->kind);
+    default: return TQ_FAIL(j->err, EINTERNAL, "node %d is no statement", n->kind);
     }
 }
 

@@ -111,7 +111,7 @@ FILTER(indent) {
     } else {
         TQ_TRY(tq_j_int_arg(j, &p[0], 4, &width));
         if (width < 0) width = 0;
-        if ((uint64_t)width > j->max_bytes) return tq_fail(j->err, TOQUE_ELIMIT, "an indent of %lld", (long long)width);
+        if ((uint64_t)width > j->max_bytes) return TQ_FAIL(j->err, ELIMIT, "an indent of %lld", (long long)width);
         tq_jbytes *spaces = tq_j_bytes(j, (size_t)width);
         if (!spaces) return tq_j_full(j);
         TQ_J_STEP(j, (uint64_t)width);
@@ -291,13 +291,13 @@ FILTER(to_int) {
     if (tq_j_is_int(in)) {
         *out = tq_j_int(tq_j_as_int(in));
     } else if (in->type == TQ_J_STR && (base == 0 || (base > 1 && base <= 36)) && parse_int(in->s, base, &i, &large)) {
-        if (large) return tq_fail(j->err, TOQUE_ELIMIT, "an integer is over 64 bits");
+        if (large) return TQ_FAIL(j->err, ELIMIT, "an integer is over 64 bits");
         *out = tq_j_int(i);
     } else if (in->type == TQ_J_FLOAT || (in->type == TQ_J_STR && parse_float(in->s, &f))) {
         if (in->type == TQ_J_FLOAT) f = in->f;
         if (in->type == TQ_J_FLOAT && isinf(f)) return TQ_J_FAIL(j, "infinity is no int");
         if (isfinite(f)) {
-            if (!(f > -9.2e18 && f < 9.2e18)) return tq_fail(j->err, TOQUE_ELIMIT, "an integer is over 64 bits");
+            if (!(f > -9.2e18 && f < 9.2e18)) return TQ_FAIL(j->err, ELIMIT, "an integer is over 64 bits");
             *out = tq_j_int((int64_t)f);
         }
     }
@@ -334,7 +334,7 @@ FILTER(round_number) {
     if (in->type == TQ_J_UNDEFINED) return tq_j_use_undefined(j, in);
     if (!tq_j_is_number(in)) return TQ_J_FAIL(j, "round needs a number, not %s", tq_j_type_name(in));
     TQ_TRY(tq_j_int_arg(j, &p[0], 0, &digits));
-    if (digits > 300 || digits < -300) return tq_fail(j->err, TOQUE_ELIMIT, "round to %lld digits", (long long)digits);
+    if (digits > 300 || digits < -300) return TQ_FAIL(j->err, ELIMIT, "round to %lld digits", (long long)digits);
     bool common = p[1].type == TQ_J_MISSING || tq_jstr_is(&p[1], "common"), ceiling = tq_jstr_is(&p[1], "ceil");
     if (!common && !ceiling && !tq_jstr_is(&p[1], "floor")) return TQ_J_FAIL(j, "round is common, ceil or floor");
     if (common && tq_j_is_int(in) && digits >= 0) {
@@ -398,7 +398,7 @@ FILTER(tojson) {
         int64_t width;
         TQ_TRY(tq_j_int_arg(j, &p[1], 0, &width));
         if (width < 0) width = 0;
-        if (width >= (int64_t)sizeof blanks) return tq_fail(j->err, TOQUE_ELIMIT, "tojson indents by 64 at most");
+        if (width >= (int64_t)sizeof blanks) return TQ_FAIL(j->err, ELIMIT, "tojson indents by 64 at most");
         TQ_TRY(tq_j_text(j, blanks, (size_t)width, tq_j_template_origin, &how.indent));
     }
     if (given(&p[2])) {

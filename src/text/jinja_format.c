@@ -80,7 +80,7 @@ static toque_status put_number(tq_jrun *j, tq_jbytes *b, const tq_jval *v, const
         text[n++] = f->sign;
     size_t head = n;
     if (whole) {
-        if (f->precision > MAX_PRECISION) return tq_fail(j->err, TOQUE_ELIMIT, "a precision over %d", MAX_PRECISION);
+        if (f->precision > MAX_PRECISION) return TQ_FAIL(j->err, ELIMIT, "a precision over %d", MAX_PRECISION);
         uint64_t u = minus ? 0 - (uint64_t)tq_j_as_int(v) : (uint64_t)tq_j_as_int(v);
         if (f->alt && f->type && strchr("xXob", f->type)) {
             text[n++] = '0';
@@ -95,7 +95,7 @@ static toque_status put_number(tq_jrun *j, tq_jbytes *b, const tq_jval *v, const
     } else {
         double d = tq_j_as_float(v);
         char format[8] = "%.*f", type = f->type;
-        if (f->precision > MAX_PRECISION) return tq_fail(j->err, TOQUE_ELIMIT, "a precision over %d", MAX_PRECISION);
+        if (f->precision > MAX_PRECISION) return TQ_FAIL(j->err, ELIMIT, "a precision over %d", MAX_PRECISION);
         if (minus) d = -d;
         if (type == '%') d *= 100;
         format[3] = type && type != '%' ? type : type ? 'f' : 'g';
@@ -136,7 +136,7 @@ static toque_status star_or_number(tq_jrun *j, percent *p, const char *s, size_t
     } else {
         for (*v = 0; *i < n && s[*i] >= '0' && s[*i] <= '9' && *v <= MAX_WIDTH; ++*i) *v = *v * 10 + (s[*i] - '0');
     }
-    if (*v > MAX_WIDTH || *v < -MAX_WIDTH) return tq_fail(j->err, TOQUE_ELIMIT, "a width over %d", MAX_WIDTH);
+    if (*v > MAX_WIDTH || *v < -MAX_WIDTH) return TQ_FAIL(j->err, ELIMIT, "a width over %d", MAX_WIDTH);
     return TOQUE_OK;
 }
 
@@ -199,7 +199,7 @@ static toque_status conversion(tq_jrun *j, percent *p, const tq_jstr *s, size_t 
     if (!tq_j_is_number(&v)) return TQ_J_FAIL(j, "%%%c needs a number, not %s", type, tq_j_type_name(&v));
     bool whole = strchr("diuxXo", type) != NULL;
     if (whole && v.type == TQ_J_FLOAT) {
-        if (!(v.f > -9e18 && v.f < 9e18)) return tq_fail(j->err, TOQUE_ELIMIT, "an integer result is over 64 bits");
+        if (!(v.f > -9e18 && v.f < 9e18)) return TQ_FAIL(j->err, ELIMIT, "an integer result is over 64 bits");
         int64_t cut = (int64_t)v.f;
         v.type = TQ_J_INT;
         v.i = cut;
@@ -264,7 +264,7 @@ static toque_status parse_spec(tq_jrun *j, const char *s, size_t n, spec *f) {
             f->precision = f->precision * 10 + (s[i] - '0');
     if (i < n) f->type = s[i++];
     if (f->width > MAX_WIDTH || f->precision > MAX_WIDTH)
-        return tq_fail(j->err, TOQUE_ELIMIT, "a width or precision over %d", MAX_WIDTH);
+        return TQ_FAIL(j->err, ELIMIT, "a width or precision over %d", MAX_WIDTH);
     if (i < n || (f->type && !strchr("sdnxXobeEfFgG%", f->type)))
         return TQ_J_FAIL(j, "the format of a field is unknown");
     return TOQUE_OK;

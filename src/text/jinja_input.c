@@ -11,7 +11,7 @@ static toque_status from_object(tq_jrun *j, const json_t *json, tq_origin o, tq_
     TQ_TRY(tq_j_dict(j, json_object_size(json), TQ_J_DICT, out));
     json_object_keylen_foreach((json_t *)(uintptr_t)json, key, n, item) {
         tq_jdict *d = out->dict;
-        if (d->len == d->cap) return tq_fail(j->err, TOQUE_EINTERNAL, "a JSON object changed its size");
+        if (d->len == d->cap) return TQ_FAIL(j->err, EINTERNAL, "a JSON object changed its size");
         TQ_TRY(tq_j_text(j, key, n, o, &d->keys[d->len]));
         TQ_TRY(tq_j_from_json(j, item, o, &d->values[d->len]));
         d->len++;
@@ -89,7 +89,7 @@ static toque_status message(tq_jrun *j, const json_t *json, tq_origin o, tq_jval
 toque_status tq_j_messages(tq_jrun *j, const json_t *messages, tq_jval *out) {
     if (!json_is_array(messages)) return TQ_J_FAIL(j, "messages are not an array");
     size_t count = json_array_size(messages);
-    if (count > INT32_MAX) return tq_fail(j->err, TOQUE_ELIMIT, "%zu messages are too many", count);
+    if (count > INT32_MAX) return TQ_FAIL(j->err, ELIMIT, "%zu messages are too many", count);
     TQ_TRY(tq_j_list(j, count, TQ_J_LIST, out));
     for (size_t i = 0; i < count; i++) {
         const json_t *one = json_array_get(messages, i);

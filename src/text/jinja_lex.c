@@ -112,7 +112,7 @@ static toque_status raw_block(lexer *l, size_t opened, size_t body) {
         l->line_start = l->s[end - 1] == '\n';
         return TOQUE_OK;
     }
-    return tq_jinja_fail_at(l->t, opened, l->err, TOQUE_EFORMAT, "{%% raw %%} is never closed by {%% endraw %%}");
+    return TQ_JINJA_FAIL(l->t, opened, l->err, EFORMAT, "{%% raw %%} is never closed by {%% endraw %%}");
 }
 
 static toque_status comment(lexer *l, size_t opened, size_t body) {
@@ -125,7 +125,7 @@ static toque_status comment(lexer *l, size_t opened, size_t body) {
         l->line_start = l->s[end - 1] == '\n';
         return TOQUE_OK;
     }
-    return tq_jinja_fail_at(l->t, opened, l->err, TOQUE_EFORMAT, "the comment is never closed by #}");
+    return TQ_JINJA_FAIL(l->t, opened, l->err, EFORMAT, "the comment is never closed by #}");
 }
 
 /* Behind `{%` and its sign: the offset behind a complete `raw %}`, or 0. */
@@ -215,20 +215,19 @@ static toque_status operator_token(lexer *l, char *open, size_t *depth) {
     if (i == count) {
         int32_t cp;
         size_t n = tq_j_decode(l->s + l->at, l->n - l->at, &cp);
-        return tq_jinja_fail_at(l->t, l->at, l->err, TOQUE_EFORMAT, "unexpected character '%.*s' in a tag", (int)n,
-                                l->s + l->at);
+        return TQ_JINJA_FAIL(l->t, l->at, l->err, EFORMAT, "unexpected character '%.*s' in a tag", (int)n,
+                             l->s + l->at);
     }
     char c = l->s[l->at];
     if (c == '(' || c == '[' || c == '{') {
         if (*depth == TQ_J_MAX_NESTING)
-            return tq_jinja_fail_at(l->t, l->at, l->err, TOQUE_ELIMIT, "more than %d nested brackets",
-                                    TQ_J_MAX_NESTING);
+            return TQ_JINJA_FAIL(l->t, l->at, l->err, ELIMIT, "more than %d nested brackets", TQ_J_MAX_NESTING);
         open[(*depth)++] = c == '(' ? ')' : (char)(c + 2);
     } else if (c == ')' || c == ']' || c == '}') {
-        if (*depth == 0) return tq_jinja_fail_at(l->t, l->at, l->err, TOQUE_EFORMAT, "'%c' closes nothing", c);
+        if (*depth == 0) return TQ_JINJA_FAIL(l->t, l->at, l->err, EFORMAT, "'%c' closes nothing", c);
         if (open[--*depth] != c)
-            return tq_jinja_fail_at(l->t, l->at, l->err, TOQUE_EFORMAT, "found '%c' where '%c' must come first", c,
-                                    open[*depth]);
+            return TQ_JINJA_FAIL(l->t, l->at, l->err, EFORMAT, "found '%c' where '%c' must come first", c,
+                                 open[*depth]);
     }
     size_t n = strlen(ops[i].text);
     TQ_TRY(push(l, TQ_JT_OP, ops[i].op, l->at, n));
@@ -247,7 +246,7 @@ static toque_status string_token(lexer *l) {
             return TOQUE_OK;
         }
     }
-    return tq_jinja_fail_at(l->t, l->at, l->err, TOQUE_EFORMAT, "the string has no closing %c", quote);
+    return TQ_JINJA_FAIL(l->t, l->at, l->err, EFORMAT, "the string has no closing %c", quote);
 }
 
 /* The end of {{ }} or {% %} at l->at: the offset behind it, or 0. */
@@ -285,8 +284,7 @@ static toque_status tag(lexer *l, size_t opened, bool variable) {
             TQ_TRY(operator_token(l, open, &depth));
         }
     }
-    return tq_jinja_fail_at(l->t, opened, l->err, TOQUE_EFORMAT, "this tag is never closed by %s",
-                            variable ? "}}" : "%}");
+    return TQ_JINJA_FAIL(l->t, opened, l->err, EFORMAT, "this tag is never closed by %s", variable ? "}}" : "%}");
 }
 
 toque_status tq_jinja_lex(const tq_template *t, tq_jtokens *tokens, toque_error *err) {

@@ -156,14 +156,14 @@ FUNCTION(range) {
     TQ_TRY(tq_j_int_arg(j, &p[2], 1, &step));
     if (step == 0) return TQ_J_FAIL(j, "the step of a range cannot be 0");
     if (__builtin_sub_overflow(stop, start, &span) || span == INT64_MIN || step == INT64_MIN)
-        return tq_fail(j->err, TOQUE_ELIMIT, "a range of more than %d numbers", TQ_J_MAX_RANGE);
+        return TQ_FAIL(j->err, ELIMIT, "a range of more than %d numbers", TQ_J_MAX_RANGE);
     uint64_t len = 0;
     if (span && (span < 0) == (step < 0))
         len = ((uint64_t)(span < 0 ? -span : span) - 1) / (uint64_t)(step < 0 ? -step : step) + 1;
     int64_t end;
     if (len > TQ_J_MAX_RANGE || __builtin_mul_overflow((int64_t)len, step, &end) ||
         __builtin_add_overflow(start, end, &end))
-        return tq_fail(j->err, TOQUE_ELIMIT, "a range of more than %d numbers", TQ_J_MAX_RANGE);
+        return TQ_FAIL(j->err, ELIMIT, "a range of more than %d numbers", TQ_J_MAX_RANGE);
     tq_jrange *r = tq_j_alloc(j, 1, sizeof *r);
     if (!r) return tq_j_full(j);
     *r = (tq_jrange){start, step, (size_t)len};
@@ -222,8 +222,7 @@ FUNCTION(strftime_now) {
     const char *s = tq_jstr_data(p[0].s);
     for (size_t i = 0; i < p[0].s->len; i++) {
         const char *plain = NULL;
-        if (n + 8 > sizeof format)
-            return tq_fail(j->err, TOQUE_ELIMIT, "a format of more than %zu bytes", sizeof format);
+        if (n + 8 > sizeof format) return TQ_FAIL(j->err, ELIMIT, "a format of more than %zu bytes", sizeof format);
         if (s[i] == 0) return TQ_J_FAIL(j, "the format of a date holds a NUL byte");
         if (s[i] == '%' && i + 1 < p[0].s->len) {
             char c = s[++i];

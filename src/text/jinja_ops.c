@@ -10,7 +10,7 @@ static toque_status no_operator(tq_jrun *j, const char *op, const tq_jval *a, co
 }
 
 static toque_status too_large(tq_jrun *j) {
-    return tq_fail(j->err, TOQUE_ELIMIT, "an integer result is over 64 bits");
+    return TQ_FAIL(j->err, ELIMIT, "an integer result is over 64 bits");
 }
 
 static toque_status integer_power(tq_jrun *j, int64_t a, int64_t n, tq_jval *out) {
@@ -83,7 +83,7 @@ static toque_status repeat(tq_jrun *j, const tq_jval *v, int64_t times, tq_jval 
     size_t len = v->type == TQ_J_STR ? v->s->len : v->list->len, total;
     if (times < 0) times = 0;
     if (__builtin_mul_overflow(len, (size_t)times, &total) || total > j->max_bytes)
-        return tq_fail(j->err, TOQUE_ELIMIT, "a repetition of %zu by %lld is too large", len, (long long)times);
+        return TQ_FAIL(j->err, ELIMIT, "a repetition of %zu by %lld is too large", len, (long long)times);
     TQ_J_STEP(j, total / 16);
     if (!len) times = 0;
     if (v->type == TQ_J_STR) {

@@ -68,14 +68,14 @@ toque_status tq_jp_text(tq_jparser *p, const char *s, size_t n, tq_jval *out) {
     return TOQUE_OK;
 }
 
-toque_status tq_jp_unexpected(tq_jparser *p, const char *expected) {
+void tq_jp_tell_unexpected(tq_jparser *p, const char *expected) {
     const tq_jtoken *t = p->at;
-    if (t->kind == TQ_JT_EOF)
-        return tq_jinja_fail_at(p->t, t->at, p->err, TOQUE_EFORMAT, "the template ends where %s was expected",
-                                expected);
     size_t n = t->len < 40 ? t->len : 40;
-    return tq_jinja_fail_at(p->t, t->at, p->err, TOQUE_EFORMAT, "found '%.*s' where %s was expected", (int)n,
-                            p->t->source + t->at, expected);
+    if (t->kind == TQ_JT_EOF)
+        tq_jinja_fail_at(p->t, t->at, p->err, TOQUE_EFORMAT, "the template ends where %s was expected", expected);
+    else
+        tq_jinja_fail_at(p->t, t->at, p->err, TOQUE_EFORMAT, "found '%.*s' where %s was expected", (int)n,
+                         p->t->source + t->at, expected);
 }
 
 bool tq_jp_is_name(const tq_jparser *p, const tq_jtoken *token, const char *name) {
@@ -105,8 +105,8 @@ toque_status tq_jp_expect(tq_jparser *p, tq_jop op, const char *text) {
 
 toque_status tq_jp_enter(tq_jparser *p) {
     if (++p->depth <= TQ_J_MAX_NESTING) return TOQUE_OK;
-    return tq_jinja_fail_at(p->t, p->at->at, p->err, TOQUE_ELIMIT, "more than %d nested expressions and blocks",
-                            TQ_J_MAX_NESTING);
+    return TQ_JINJA_FAIL(p->t, p->at->at, p->err, ELIMIT, "more than %d nested expressions and blocks",
+                         TQ_J_MAX_NESTING);
 }
 
 static toque_status block_end(tq_jparser *p) {
@@ -148,8 +148,7 @@ static toque_status body(tq_jparser *p, const char *const *ends, tq_jnode **out)
         }
     }
     if (ends)
-        return tq_jinja_fail_at(p->t, opened->at, p->err, TOQUE_EFORMAT, "this block is never closed by {%% %s %%}",
-                                ends[0]);
+        return TQ_JINJA_FAIL(p->t, opened->at, p->err, EFORMAT, "this block is never closed by {%% %s %%}", ends[0]);
     p->depth--;
     return TOQUE_OK;
 }
@@ -191,7 +190,7 @@ static toque_status target(tq_jparser *p, bool nsref, tq_jnode **out) {
             TQ_TRY(tq_jp_primary(p, nsref, tail));
         }
         if ((*tail)->kind != TQ_JN_NAME && (*tail)->kind != TQ_JN_NSREF && (*tail)->kind != TQ_JN_TUPLE)
-            return tq_jinja_fail_at(p->t, from->at, p->err, TOQUE_EFORMAT, "only a name can be assigned to");
+            return TQ_JINJA_FAIL(p->t, from->at, p->err, EFORMAT, "only a name can be assigned to");
         tail = &(*tail)->next;
         if (!tq_jp_is_op(p, TQ_JO_COMMA)) break;
         many = true;
@@ -328,7 +327,7 @@ static toque_status parse_with(tq_jparser *p, tq_jnode *n) {
 
 static toque_status parse_leave(tq_jparser *p, tq_jnode *n, tq_jkind kind) {
     n->kind = (uint8_t)kind;
-    if (!p->loops) return tq_jinja_fail_at(p->t, p->at[-1].at, p->err, TOQUE_EFORMAT, "this stands outside of a loop");
+    if (!p->loops) return TQ_JINJA_FAIL(p->t, p->at[-1].at, p->err, EFORMAT, "this stands outside of a loop");
     return TOQUE_OK;
 }
 
@@ -347,8 +346,8 @@ static toque_status statement(tq_jparser *p, tq_jnode **out) {
     if (p->at->kind != TQ_JT_NAME) return tq_jp_unexpected(p, "the name of a tag");
     for (size_t i = 0; i < sizeof refused / sizeof *refused; i++)
         if (tq_jp_is_name(p, p->at, refused[i]))
-            return tq_jinja_fail_at(p->t, p->at->at, p->err, TOQUE_EUNSUPPORTED,
-                                    "{%% %s %%} is not supported: a chat template must stand alone", refused[i]);
+            return TQ_JINJA_FAIL(p->t, p->at->at, p->err, EUNSUPPORTED,
+                                 "{%% %s %%} is not supported: a chat template must stand alone", refused[i]);
     tq_jnode *n;
     TQ_TRY(tq_jp_node(p, TQ_JN_IF, &n));
     *out = n;
@@ -381,8 +380,8 @@ toque_status tq_jinja_parse(tq_template *t, toque_error *err) {
         tq_jparser p = {.t = t, .at = tokens.items, .err = err};
         status = body(&p, NULL, &t->body);
         if (status == TOQUE_OK && p.unknown)
-            status = tq_jinja_fail_at(t, p.unknown->at, err, TOQUE_EFORMAT, "there is no filter or test named '%.*s'",
-                                      (int)(p.unknown->len < 60 ? p.unknown->len : 60), t->source + p.unknown->at);
+            status = TQ_JINJA_FAIL(t, p.unknown->at, err, EFORMAT, "there is no filter or test named '%.*s'",
+                                   (int)(p.unknown->len < 60 ? p.unknown->len : 60), t->source + p.unknown->at);
     }
     tq_free(t->mem, tokens.items);
     return status;

@@ -24,7 +24,11 @@ toque_status tq_jp_node(tq_jparser *p, tq_jkind kind, tq_jnode **out) TQ_MUST;
 toque_status tq_jp_name(tq_jparser *p, const tq_jtoken *token, int32_t *id) TQ_MUST;
 /* A string constant over text that lives as long as the template. */
 toque_status tq_jp_text(tq_jparser *p, const char *s, size_t n, tq_jval *out) TQ_MUST;
-toque_status tq_jp_unexpected(tq_jparser *p, const char *expected) TQ_MUST;
+void tq_jp_tell_unexpected(tq_jparser *p, const char *expected);
+static inline TQ_MUST toque_status tq_jp_unexpected(tq_jparser *p, const char *expected) {
+    tq_jp_tell_unexpected(p, expected);
+    return TOQUE_EFORMAT;
+}
 toque_status tq_jp_expect(tq_jparser *p, tq_jop op, const char *text) TQ_MUST;
 bool tq_jp_is_name(const tq_jparser *p, const tq_jtoken *token, const char *name);
 bool tq_jp_is_op(const tq_jparser *p, tq_jop op);

@@ -18,7 +18,7 @@ static toque_status wrap(tq_jparser *p, tq_jkind kind, tq_jop op, tq_jnode *a, t
 }
 
 static toque_status bad_escape(tq_jparser *p, const tq_jtoken *t, size_t offset, const char *what) {
-    return tq_jinja_fail_at(p->t, t->at + offset, p->err, TOQUE_EFORMAT, "%s in a string", what);
+    return TQ_JINJA_FAIL(p->t, t->at + offset, p->err, EFORMAT, "%s in a string", what);
 }
 
 static int hex(char c) {
@@ -92,8 +92,7 @@ static toque_status number(tq_jparser *p, tq_jval *out) {
     const tq_jtoken *t = p->at;
     for (size_t i = 0; i < t->len; i++) {
         if (n + 1 == sizeof text)
-            return tq_jinja_fail_at(p->t, t->at, p->err, TOQUE_ELIMIT, "a number of more than %zu digits",
-                                    sizeof text - 1);
+            return TQ_JINJA_FAIL(p->t, t->at, p->err, ELIMIT, "a number of more than %zu digits", sizeof text - 1);
         if (p->t->source[t->at + i] != '_') text[n++] = p->t->source[t->at + i];
     }
     text[n] = 0;
@@ -110,7 +109,7 @@ static toque_status number(tq_jparser *p, tq_jval *out) {
     int64_t value = 0;
     for (size_t i = (size_t)skip; i < n; i++)
         if (__builtin_mul_overflow(value, base, &value) || __builtin_add_overflow(value, hex(text[i]), &value))
-            return tq_jinja_fail_at(p->t, t->at, p->err, TOQUE_ELIMIT, "integer %s is over 64 bits", text);
+            return TQ_JINJA_FAIL(p->t, t->at, p->err, ELIMIT, "integer %s is over 64 bits", text);
     *out = tq_j_int(value);
     return TOQUE_OK;
 }
@@ -149,27 +148,26 @@ static toque_status name(tq_jparser *p, bool nsref, tq_jnode **out) {
 }
 
 static toque_status list(tq_jparser *p, tq_jnode **out) {
-    tq_jnode **tail;
+    tq_jnode *first = NULL, **tail = &first;
     TQ_TRY(tq_jp_node(p, TQ_JN_LIST, out));
-    tail = &(*out)->list;
     p->at++;
     while (!tq_jp_is_op(p, TQ_JO_RBRACKET)) {
-        if ((*out)->list) TQ_TRY(tq_jp_expect(p, TQ_JO_COMMA, ", or ]"));
+        if (tail != &first) TQ_TRY(tq_jp_expect(p, TQ_JO_COMMA, ", or ]"));
         if (tq_jp_is_op(p, TQ_JO_RBRACKET)) break;
         TQ_TRY(tq_jp_expr(p, tail));
         tail = &(*tail)->next;
     }
     p->at++;
+    (*out)->list = first;
     return TOQUE_OK;
 }
 
 static toque_status dict(tq_jparser *p, tq_jnode **out) {
-    tq_jnode **tail;
+    tq_jnode *first = NULL, **tail = &first;
     TQ_TRY(tq_jp_node(p, TQ_JN_DICT, out));
-    tail = &(*out)->list;
     p->at++;
     while (!tq_jp_is_op(p, TQ_JO_RBRACE)) {
-        if ((*out)->list) TQ_TRY(tq_jp_expect(p, TQ_JO_COMMA, ", or }"));
+        if (tail != &first) TQ_TRY(tq_jp_expect(p, TQ_JO_COMMA, ", or }"));
         if (tq_jp_is_op(p, TQ_JO_RBRACE)) break;
         TQ_TRY(tq_jp_node(p, TQ_JN_PAIR, tail));
         TQ_TRY(tq_jp_expr(p, &(*tail)->a));
@@ -178,6 +176,7 @@ static toque_status dict(tq_jparser *p, tq_jnode **out) {
         tail = &(*tail)->next;
     }
     p->at++;
+    (*out)->list = first;
     return TOQUE_OK;
 }
 

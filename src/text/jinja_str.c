@@ -8,12 +8,12 @@
 toque_status tq_j_step(tq_jrun *j, uint64_t n) {
     j->steps += n;
     if (j->steps <= j->max_steps) return TOQUE_OK;
-    return tq_fail(j->err, TOQUE_ELIMIT, "rendering takes more than %llu steps", (unsigned long long)j->max_steps);
+    return TQ_FAIL(j->err, ELIMIT, "rendering takes more than %llu steps", (unsigned long long)j->max_steps);
 }
 
 toque_status tq_j_enter(tq_jrun *j) {
     if (j->depth >= TQ_J_MAX_DEPTH)
-        return tq_fail(j->err, TOQUE_ELIMIT, "evaluation is nested more than %d levels deep", TQ_J_MAX_DEPTH);
+        return TQ_FAIL(j->err, ELIMIT, "evaluation is nested more than %d levels deep", TQ_J_MAX_DEPTH);
     j->depth++;
     return TOQUE_OK;
 }
@@ -26,9 +26,11 @@ void *tq_j_alloc(tq_jrun *j, size_t n, size_t size) {
     return tq_arena_alloc(&j->arena, n, size);
 }
 
-toque_status tq_j_full(tq_jrun *j) {
-    if (!j->over) return TQ_NOMEM(j->err);
-    return tq_fail(j->err, TOQUE_ELIMIT, "rendering needs more memory than %zu bytes of output may take", j->max_bytes);
+void tq_j_tell_full(tq_jrun *j) {
+    if (j->over)
+        tq_fail(j->err, TOQUE_ELIMIT, "rendering needs more memory than %zu bytes of output may take", j->max_bytes);
+    else
+        (void)TQ_NOMEM(j->err);
 }
 
 tq_jbytes *tq_j_bytes(tq_jrun *j, size_t cap) {
@@ -44,7 +46,7 @@ tq_jbytes *tq_j_bytes(tq_jrun *j, size_t cap) {
 
 static toque_status reserve(tq_jrun *j, tq_jbytes *b, size_t n) {
     if (n > j->max_bytes || b->len > j->max_bytes - n)
-        return tq_fail(j->err, TOQUE_ELIMIT, "a text of more than %zu bytes", j->max_bytes);
+        return TQ_FAIL(j->err, ELIMIT, "a text of more than %zu bytes", j->max_bytes);
     if (b->cap - b->len >= n) return TOQUE_OK;
     size_t cap = b->cap * 2 > b->len + n ? b->cap * 2 : b->len + n;
     char *data = tq_j_alloc(j, cap, 1);
@@ -160,7 +162,7 @@ toque_status tq_j_cat(tq_jrun *j, const tq_jstr *a, const tq_jstr *b, tq_jval *o
         return a->len ? window(j, a->bytes, a->start, a->len, out) : window(j, b->bytes, b->start, b->len, out);
     if (!store->cap || a->start + a->len != store->len) {
         if (a->len > j->max_bytes || b->len > j->max_bytes - a->len)
-            return tq_fail(j->err, TOQUE_ELIMIT, "a text of more than %zu bytes", j->max_bytes);
+            return TQ_FAIL(j->err, ELIMIT, "a text of more than %zu bytes", j->max_bytes);
         store = tq_j_bytes(j, a->len + b->len);
         if (!store) return tq_j_full(j);
         TQ_TRY(tq_j_put_str(j, store, a));

@@ -236,7 +236,7 @@ static toque_status pad(tq_jrun *j, const tq_jstr *s, int64_t left, int64_t righ
         n = fill->s->len;
     }
     if ((uint64_t)left > j->max_bytes || (uint64_t)right > j->max_bytes)
-        return tq_fail(j->err, TOQUE_ELIMIT, "padding to more than %zu bytes", j->max_bytes);
+        return TQ_FAIL(j->err, ELIMIT, "padding to more than %zu bytes", j->max_bytes);
     tq_jbytes *b = tq_j_bytes(j, s->len + (size_t)(left + right));
     if (!b) return tq_j_full(j);
     TQ_J_STEP(j, (uint64_t)(left + right));

@@ -21,7 +21,7 @@ static toque_status normalize(tq_template *t, const char *source, size_t n, toqu
     for (size_t i = 0; i < t->len;) {
         utf8proc_int32_t cp;
         utf8proc_ssize_t used = utf8proc_iterate((const utf8proc_uint8_t *)to + i, (utf8proc_ssize_t)(t->len - i), &cp);
-        if (used <= 0) return tq_jinja_fail_at(t, i, err, TOQUE_EFORMAT, "byte %02x is not UTF-8", to[i] & 0xFF);
+        if (used <= 0) return TQ_JINJA_FAIL(t, i, err, EFORMAT, "byte %02x is not UTF-8", to[i] & 0xFF);
         i += (size_t)used;
     }
     return TOQUE_OK;

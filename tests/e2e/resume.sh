@@ -1,57 +1,70 @@
 #!/bin/sh
 # A training that is killed (SIGKILL) again and again and resumed each time must leave the bytes of one that never stopped:
-# adapter, checkpoint, and metrics.jsonl without tokens_per_second. Also SIGTERM (as Ctrl-C), a changed recipe, and other threads and
-# memory on the way.
-# Usage: resume.sh [TOQUE MODEL.gguf]; else from the environment, TOQUE and TOQUE_TEST_MODEL
-set -eu
-toque=${1:-$TOQUE} model=${2:-$TOQUE_TEST_MODEL}
-dir=$(mktemp -d)
+# adapter, checkpoint, and metrics.jsonl without tokens_per_second. Also SIGTERM (as Ctrl-C), a changed recipe, and other
+# threads and memory on the way. The model is the real one (TOQUE_TEST_MODEL).
+# shellcheck source=tests/shell.inc
+. "$(dirname "$0")/../shell.inc"
+unset TOQUE_MODEL
+model=${TOQUE_TEST_MODEL:?}
 child=
-trap 'test -z "$child" || kill -9 "$child" 2>/dev/null || :; rm -rf "$dir"' EXIT
-fail() { echo "resume.sh: FAILED: $*" >&2; exit 1; }
+trap 'test -z "$child" || kill -9 "$child" 2>/dev/null || :; rm -rf "$work"' EXIT
+cd "$work" || exit 1
 
 i=0
 while [ $i -lt 24 ]; do
     printf '{"messages":[{"role":"user","content":"Number %d?"},{"role":"assistant","content":"It comes after %d."}]}\n' \
         $i $((i - 1))
     i=$((i + 1))
-done >"$dir/rows.jsonl"
-set -- -m "$model" -d "$dir/rows.jsonl" --rank 4 --batch-size 2 --epochs 1 --eval-split 0.1 --eval-every 4 --save-every 2 \
+done >rows.jsonl
+set -- -m "$model" -d rows.jsonl --rank 4 --batch-size 2 --epochs 1 --eval-split 0.1 --eval-every 4 --save-every 2 \
     --dropout 0.05 --quiet
-"$toque" tune "$@" -o "$dir/whole" >/dev/null
+run 0 tune "$@" -o whole --json
+ok "tune trains" out_has '"steps":11'
+check "a line of metrics for every step" test "$(grep -c '"loss"' whole/metrics.jsonl)" = 11
 
-lines() { if [ -f "$dir/cut/metrics.jsonl" ]; then wc -l <"$dir/cut/metrics.jsonl"; else echo 0; fi; }
-# Starts or resumes, and kills with $1 as soon as $2 more lines of metrics are there.
+lines() { if [ -f cut/metrics.jsonl ]; then wc -l <cut/metrics.jsonl; else echo 0; fi; }
+# interrupt SIGNAL LINES ARGUMENT...: starts or resumes; the signal comes as soon as so many more lines of metrics are there.
 interrupt() {
     signal=$1 more=$2
     shift 2
     before=$(lines)
-    "$toque" tune "$@" >/dev/null 2>"$dir/err" &
+    "$TOQUE" tune "$@" >"$out" 2>"$err" &
     child=$!
     while kill -0 $child 2>/dev/null; do
         now=$(lines)
-        # A resumed run first removes lines, so fewer than before count as none.
+        # A resumed run first removes lines: what is fewer than before counts as the new beginning.
         [ "$now" -lt "$before" ] && before=$now
         [ "$now" -ge $((before + more)) ] && break
         sleep 0.05
     done
     kill -"$signal" $child 2>/dev/null || :
-    if wait $child; then code=0; else code=$?; fi
+    wait $child 2>/dev/null
+    code=$?
     child=
 }
-interrupt KILL 2 "$@" -o "$dir/cut"
-interrupt KILL 3 -o "$dir/cut" --resume --quiet
-interrupt KILL 1 -o "$dir/cut" --resume --quiet --threads 1
-interrupt TERM 2 -o "$dir/cut" --resume --quiet
-[ $code -eq 0 ] || grep -q -- --resume "$dir/err" || fail "SIGTERM does not say how to go on: $(cat "$dir/err")"
-if "$toque" tune -o "$dir/cut" --resume --quiet --lr 9e-9 >/dev/null 2>"$dir/err"; then fail "another lr was accepted"; fi
-grep -q 'lr was' "$dir/err" || fail "the changed key is not named: $(cat "$dir/err")"
-"$toque" tune -o "$dir/cut" --resume --quiet --threads 1 --max-memory 600M >/dev/null
+interrupt KILL 2 "$@" -o cut
+check "the first run was killed" test $code = 137
+interrupt KILL 3 -o cut --resume --quiet
+check "a resumed run was killed" test $code = 137
+interrupt KILL 1 -o cut --resume --quiet --threads 1
+check "another was killed" test $code = 137
+interrupt TERM 2 -o cut --resume --quiet
+expect 1 $code
+ok "SIGTERM saves and tells how to go on" err_has "go on with toque tune -o cut --resume"
+run 1 tune -o cut --resume --quiet --lr 9e-9
+ok "another lr is refused by name" err_has "lr was 0.001"
+run 0 tune -o cut --resume --quiet --threads 1 --max-memory 600M
+ok "the last resume finishes" out_has "in 11 steps"
 
 for name in adapter_model.safetensors adapter_config.json checkpoint/state.safetensors recipe.yaml; do
-    cmp "$dir/whole/$name" "$dir/cut/$name" || fail "$name differs"
+    check "$name has the bytes of a run never stopped" cmp -s "whole/$name" "cut/$name"
 done
-for run in whole cut; do sed 's/, "tokens_per_second": [^}]*//' "$dir/$run/metrics.jsonl" >"$dir/$run.metrics"; done
-cmp "$dir/whole.metrics" "$dir/cut.metrics" || fail "metrics.jsonl differs"
-if "$toque" tune "$@" -o "$dir/whole" >/dev/null 2>"$dir/err"; then fail "a run was overwritten without --overwrite"; fi
-echo "resume.sh: passed"
+for dir in whole cut; do sed 's/, "tokens_per_second": [^}]*//' $dir/metrics.jsonl >$dir.metrics; done
+check "metrics.jsonl has them too" cmp -s whole.metrics cut.metrics
+run 1 tune "$@" -o whole
+ok "a run is not replaced without --overwrite" err_has "--overwrite"
+run 0 tune --config whole/recipe.yaml -o again --quiet
+ok "recipe.yaml repeats the run" cmp -s whole/adapter_model.safetensors again/adapter_model.safetensors
+run 0 tune "$@" --dry-run
+ok "a dry run writes nothing" out_has "nothing was written"
+finish

@@ -1,8 +1,9 @@
 /* Compares renderings of real chat templates with transformers' (tools/reference/templates.py):
  *     template_cases TEMPLATES_FOLDER EXPECTED.jsonl [DUMP_FOLDER]
  * Prints how many agree and which differ; fails below 97 % of all, or if one of the most used templates differs. With
- * DUMP_FOLDER our renderings are written there. TZ must be UTC. */
+ * DUMP_FOLDER our renderings are written there. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/io.h"
@@ -116,6 +117,7 @@ int main(int argc, char **argv) {
         fprintf(stderr, "usage: template_cases TEMPLATES_FOLDER EXPECTED.jsonl [DUMP_FOLDER]\n");
         return 2;
     }
+    setenv("TZ", "UTC", 1); /* the expected dates are UTC */
     tq_mem mem;
     tq_mem_init(&mem, 0);
     char *text;

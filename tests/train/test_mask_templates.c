@@ -227,6 +227,7 @@ static void one_template(const char *name, const char *text, size_t n, tally *su
     sum->templates++;
     if (!tiny_open(&t, (const char *const *)s.items, "<BOS>", eos, true, text, n)) {
         printf("  FAILS  %s: cannot be read\n", name);
+        for (size_t i = 0; i < s.n; i++) free(s.items[i]);
         return;
     }
     check c = {.t = &t, .marked = strstr(text, "% generation") != NULL || strstr(text, "%- generation") != NULL};
@@ -249,6 +250,7 @@ static void one_template(const char *name, const char *text, size_t n, tally *su
         printf("  cannot %s: it needs more than messages and tools%s\n", name, remarks);
         sum->refused++;
         tiny_close(&t);
+        for (size_t i = 0; i < s.n; i++) free(s.items[i]);
         return;
     }
     printf("  %s  %s:%s%s%s%s%s%s\n", c.why[0] ? "FAILS" : "holds", name, c.split ? " one example per turn;" : "",

@@ -394,8 +394,8 @@ static void damage_never_hangs_or_crashes(void **state) {
         "id;Frage;Antwort\r\n1;\"a\"\"\";b\r\n2;\"c\nd\";e\r\n",
         "{\"messages\":[{\"role\":\"user\",\"content\":\"a\"}]}\n",
         "[{\"prompt\":\"a\",\"completion\":\"b\"},{\"prompt\":\"c\",\"completion\":\"d\"}]",
-        "{\"conversations\":[{\"from\":\"human\",\"value\":\"x\"},{\"from\":\"gpt\",\"value\":\"y\"}],\"tools\":\"[]"
-        "\"}"};
+        ("{\"conversations\":[{\"from\":\"human\",\"value\":\"x\"},{\"from\":\"gpt\",\"value\":\"y\"}],\"tools\":\"[]"
+         "\"}")};
     static const char alphabet[] = "\",;\n\r\t|{}[]:\\ax0\xff\xfe\xc3\xa9";
     uint32_t x = 12345;
     const tq_data_options o = {.allow_no_target = true};
