@@ -110,7 +110,7 @@ TQ_INLINE void add_product(int64_t m, tile_kind kind, int64_t k, const float *a,
     for (int j = 0; j < d; j += TILE_V * VW) {
         int cols = d - j < TILE_V * VW ? d - j : TILE_V * VW;
         tile_in in = {.k = k, .a = a, .as = KT, .b = (const float *)b.at + j, .bs = b.stride};
-        tile_out out = {.c = c + j, .cs = cs, .cols = cols, .alpha = 1, .accumulate = true};
+        tile_out out = {.c = c + j, .cs = cs, .cols = cols, .accumulate = true};
         if (cols > VW)
             tile_panel(m, TILE_V, kind, &in, &out);
         else
@@ -127,13 +127,13 @@ static void add_cols(int64_t m, int64_t k, const float *a, rows b, float *c, int
 /* o[dp] += p[k] B for one row: the chains of tile.h, of more columns at a time because a row alone has few. */
 TQ_INLINE int64_t add_columns(int nv, int64_t j, int64_t k, const float *p, rows b, float *o, bool half) {
     vf acc[8];
-    TQ_UNROLL for (int v = 0; v < nv; v++) acc[v] = vf_zero();
+    TQ_UNROLL for (int v = 0; v < nv; v++) acc[v] = vf_load(o + j + v * VW);
     for (int64_t u = 0; u < k; u++) {
         const vf pu = vf_set1(p[u]);
         TQ_UNROLL for (int v = 0; v < nv; v++) acc[v] =
             vf_fma(pu, load_vec(b.at, u * b.stride + j + v * VW, half), acc[v]);
     }
-    TQ_UNROLL for (int v = 0; v < nv; v++) vf_store(o + j + v * VW, vf_add(acc[v], vf_load(o + j + v * VW)));
+    TQ_UNROLL for (int v = 0; v < nv; v++) vf_store(o + j + v * VW, acc[v]);
     return j + nv * VW;
 }
 TQ_INLINE void add_row_of(int64_t k, const float *p, rows b, float *o, int64_t dp, bool half) {

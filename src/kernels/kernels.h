@@ -51,7 +51,8 @@ typedef struct tq_q8 {
     int8_t q[32];
 } tq_q8;
 
-/* A matrix product C = alpha * op(A) * op(B) (+ C), f32 result.
+/* A matrix product C = (alpha A) B (+ C), f32 result. An element of C is one chain of sums over k, which begins with C
+ * where it accumulates: several products that add to one C give the same bits in one call (tail) or in several.
  *   A: f32, element (i, p) at a[i*a_row + p*a_col], i < m, p < k; one of a_row, a_col is 1.
  *   B: any type, stored as rows. b_trans: B's stored row j holds column j of the product, length k (a weight
  *      [out, in] in Y = X W^T). Otherwise stored row p holds element (p, 0..n-1), length n (dX = dY W, dW = dY^T X).
@@ -69,6 +70,8 @@ typedef struct tq_gemm {
     int64_t c_row;
     float alpha;
     bool accumulate;
+    const struct tq_gemm *tail; /* or NULL: another product that is added, of the same m and n; its c, compute and tail
+                                   are not looked at */
     tq_compute compute; /* BF16: both operands are rounded to bf16, sums stay f32; on an ISA without it the rounded
                            operands are multiplied in f32, which is slower (see has_bf16). INT8 counts as F32. */
 } tq_gemm;

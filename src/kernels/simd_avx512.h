@@ -176,6 +176,19 @@ static inline vf vf_sums(vf r[VW]) {
 }
 
 #ifdef TQ_SIMD_BF16
+/* Rounded to bf16: the elements of lo, then those of hi, as pairs of neighbours; and lane i as the pair (even[i],
+ * odd[i]). */
+static inline vf vf_pack_bf16(vf lo, vf hi) {
+    __m512bh h = _mm512_cvtne2ps_pbh(hi, lo);
+    vf v;
+    memcpy(&v, &h, sizeof v);
+    return v;
+}
+static inline vf vf_pair_bf16(vf even, vf odd) {
+    const __m512i order = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6,
+                                           21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+    return vf_of_vi(_mm512_permutexvar_epi16(order, vi_of_vf(vf_pack_bf16(even, odd))));
+}
 /* acc + a[0] b[0] + a[1] b[1] in every lane of bf16 pairs. */
 static inline vf vf_dot_bf16(vf acc, vi a, vi b) {
     __m512bh x, y;

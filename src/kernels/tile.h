@@ -8,8 +8,9 @@
 #include "kernels/row.h"
 
 /* A's element (i, p) is a[i*as + p] (ROWS) or a[i + p*as] (COLS). B's row p is the nv vectors at b + p*bs.
- * PAIRS is COLS with pairs of bf16 in the place of floats: elements 2p and 2p + 1. */
-typedef enum tile_kind { TILE_ROWS, TILE_COLS, TILE_PAIRS } tile_kind;
+ * PAIRS: pairs of bf16 stand in the place of floats, elements 2p and 2p + 1. */
+typedef enum tile_kind { TILE_ROWS, TILE_COLS, TILE_ROW_PAIRS, TILE_COL_PAIRS } tile_kind;
+#define TILE_BY_ROW(kind) ((kind) == TILE_ROWS || (kind) == TILE_ROW_PAIRS)
 typedef struct tile_in {
     int64_t k;
     const float *a;
@@ -17,39 +18,45 @@ typedef struct tile_in {
     const float *b;
     int64_t bs;
 } tile_in;
-/* C's row i is at c + i*cs, `cols` of its elements are stored: alpha * product (+ C). */
+/* C's row i is at c + i*cs, `cols` of its elements are written. accumulate: the chains begin with what C holds. */
 typedef struct tile_out {
     float *c;
     int64_t cs;
     int cols;
-    float alpha;
     bool accumulate;
 } tile_out;
 
-TQ_INLINE void tile_store(int mr, int nv, vf acc[TILE_M][TILE_V], const tile_out *o) {
-    const vf alpha = vf_set1(o->alpha);
-    if (o->cols == nv * VW) {
-        TQ_UNROLL for (int i = 0; i < mr; i++) {
-            TQ_UNROLL for (int j = 0; j < nv; j++) {
-                float *c = o->c + i * o->cs + j * VW;
-                vf_store(c, o->accumulate ? vf_fma(alpha, acc[i][j], vf_load(c)) : vf_mul(alpha, acc[i][j]));
-            }
+/* Columns of the tile's vector j that exist. */
+TQ_INLINE int64_t tile_cols(const tile_out *o, int j) {
+    return o->cols - j * VW < VW ? o->cols - j * VW : VW;
+}
+
+TQ_INLINE void tile_load(int mr, int nv, vf acc[TILE_M][TILE_V], const tile_out *o) {
+    TQ_UNROLL for (int i = 0; i < mr; i++) {
+        TQ_UNROLL for (int j = 0; j < nv; j++) {
+            const float *c = o->c + i * o->cs + j * VW;
+            const int64_t n = tile_cols(o, j);
+            acc[i][j] = !o->accumulate || n <= 0 ? vf_zero() : n == VW ? vf_load(c) : vf_load_n(c, n);
         }
-        return;
     }
+}
+
+TQ_INLINE void tile_store(int mr, int nv, vf acc[TILE_M][TILE_V], const tile_out *o) {
     TQ_UNROLL for (int i = 0; i < mr; i++) {
         TQ_UNROLL for (int j = 0; j < nv; j++) {
             float *c = o->c + i * o->cs + j * VW;
-            int64_t n = o->cols - j * VW < VW ? o->cols - j * VW : VW;
-            if (n <= 0) break;
-            vf_store_n(c, o->accumulate ? vf_fma(alpha, acc[i][j], vf_load_n(c, n)) : vf_mul(alpha, acc[i][j]), n);
+            const int64_t n = tile_cols(o, j);
+            if (n == VW)
+                vf_store(c, acc[i][j]);
+            else if (n > 0)
+                vf_store_n(c, acc[i][j], n);
         }
     }
 }
 
 TQ_INLINE vf tile_mul(tile_kind kind, vf a, vf b, vf acc) {
 #if SIMD_HAS_BF16
-    if (kind == TILE_PAIRS) return vf_dot_bf16(acc, vi_of_vf(a), vi_of_vf(b));
+    if (kind == TILE_ROW_PAIRS || kind == TILE_COL_PAIRS) return vf_dot_bf16(acc, vi_of_vf(a), vi_of_vf(b));
 #endif
     (void)kind;
     return vf_fma(a, b, acc);
@@ -57,16 +64,14 @@ TQ_INLINE vf tile_mul(tile_kind kind, vf a, vf b, vf acc) {
 
 TQ_INLINE void tile(int mr, int nv, tile_kind kind, const tile_in *in, const tile_out *out) {
     vf acc[TILE_M][TILE_V];
-    TQ_UNROLL for (int i = 0; i < mr; i++) {
-        TQ_UNROLL for (int j = 0; j < nv; j++) acc[i][j] = vf_zero();
-    }
+    tile_load(mr, nv, acc, out);
     const float *a = in->a, *b = in->b;
     const int64_t as = in->as, bs = in->bs;
-    for (int64_t p = 0; p < in->k; p++, b += bs, a += kind == TILE_ROWS ? 1 : as) {
+    for (int64_t p = 0; p < in->k; p++, b += bs, a += TILE_BY_ROW(kind) ? 1 : as) {
         vf bv[TILE_V];
         TQ_UNROLL for (int j = 0; j < nv; j++) bv[j] = vf_load(b + j * VW);
         TQ_UNROLL for (int i = 0; i < mr; i++) {
-            vf av = vf_set1(kind == TILE_ROWS ? a[i * as] : a[i]);
+            vf av = vf_set1(TILE_BY_ROW(kind) ? a[i * as] : a[i]);
             TQ_UNROLL for (int j = 0; j < nv; j++) acc[i][j] = tile_mul(kind, av, bv[j], acc[i][j]);
         }
     }
@@ -94,7 +99,7 @@ TQ_INLINE void tile_panel(int64_t rows, int nv, tile_kind kind, const tile_in *i
     tile_out o = *out;
     while (rows > 0) {
         int64_t done = tile_step(rows, nv, kind, &i, &o);
-        i.a += kind == TILE_ROWS ? done * i.as : done;
+        i.a += TILE_BY_ROW(kind) ? done * i.as : done;
         o.c += done * o.cs;
         rows -= done;
     }

@@ -7,6 +7,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "kernels/half.h"
+
 #define SIMDE_ENABLE_NATIVE_ALIASES
 #include <simde/x86/avx512.h>
 
@@ -29,6 +31,7 @@
 #define _mm512_cvtps_ph emu_cvtps_ph
 #define _mm512_shuffle_f32x4 emu_shuffle_f32x4
 #define _mm512_srai_epi32 emu_srai_epi32
+#define _mm512_cvtne2ps_pbh emu_cvtne2ps_pbh
 
 static inline __m512 emu_maskz_loadu_ps(__mmask16 m, const float *p) {
     float t[16];
@@ -96,6 +99,16 @@ static inline __m512 emu_shuffle_f32x4(__m512 a, __m512 b, int select) {
 }
 static inline __m512i emu_srai_epi32(__m512i a, unsigned k) {
     return emu_epi32(_mm256_srai_epi32(emu_part_epi32(a, 0), (int)k), _mm256_srai_epi32(emu_part_epi32(a, 1), (int)k));
+}
+static inline __m512bh emu_cvtne2ps_pbh(__m512 hi, __m512 lo) {
+    float t[32];
+    uint16_t h[32];
+    __m512bh v;
+    simde_mm512_storeu_ps(t, lo);
+    simde_mm512_storeu_ps(t + 16, hi);
+    for (int i = 0; i < 32; i++) h[i] = tq_float_to_bf16(t[i]);
+    memcpy(&v, h, sizeof v);
+    return v;
 }
 
 #endif
