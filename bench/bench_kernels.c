@@ -180,6 +180,7 @@ static void bench_attn(const tq_kernels *k, tq_pool *pool, tq_mem *mem) {
     printf(", backward %.1f", 2.5 * flop / best(pool, attn_job, &j));
     j.what = 0;
     j.a.n = 1;
+    j.a.decode = true;
     j.a.n_past = N - 1;
     printf(", decode %.1f us f32", 1e6 * best(pool, attn_job, &j));
     j.a.kv_type = TQ_F16;

@@ -1,17 +1,18 @@
 /* Attention in blocks of keys with a running softmax (Milakov & Gimelshein 2018; Dao et al., "FlashAttention",
  * 2022), so no row of scores longer than a block exists.
  *
- * Blocks of keys are cut at multiples of KT counted from key 0, a score is one vector chain over the head's width,
- * and a row joins a block only if it sees a key of it. A row's result therefore depends on its query and keys
- * alone: not on the tile, nor on how a prompt was cut. Without `causal` a window is symmetric: |key - query| <
- * window. */
+ * Blocks of keys are cut at multiples of KT counted from key 0, a score is one chain over the head's width, and a row
+ * joins a block only if it sees a key of it. A row's result therefore depends on its query and keys alone: not on the
+ * tile, nor on how a prompt was cut. In decode, where a row is alone, the chain runs in vector lanes and keys are read
+ * in place; else keys are turned and scores are a matrix product, whose chains run element by element. Without `causal`
+ * a window is symmetric: |key - query| < window. */
 #include "kernels/row.h"
 #include "kernels/tile.h"
 #include "kernels/vexp.h"
 
 enum { QT = 64, KT = 64, MAX_D = 2048 };
-/* Scratch, in floats: four blocks of rows (q, k, v, o), two of scores, a few numbers a row. */
-_Static_assert(((size_t)(2 * QT + 2 * KT) * MAX_D + 2 * QT * KT + 4 * QT) * sizeof(float) <= TQ_SCRATCH_BYTES,
+/* Scratch, in floats: four blocks of rows (q, k, v, o) and two turned ones, two of scores, a few numbers a row. */
+_Static_assert(((size_t)(2 * QT + 4 * KT) * MAX_D + 2 * QT * KT + 4 * QT) * sizeof(float) <= TQ_SCRATCH_BYTES,
                "scratch");
 
 /* Rows of a head, whole vectors wide: f32, or f16 where each value is used only once. */
@@ -99,18 +100,32 @@ static void scores(float *out, const float *x, rows y, int n, int64_t dp, float 
         scores_of(out, x, y, n, dp, scale, false);
 }
 
+/* turned [dp][KT] = the rows of y as columns; columns past n are 0. */
+static void turn(float *turned, rows y, int n, int64_t dp) {
+    for (int j = 0; j < KT; j += VW)
+        for (int64_t c = 0; c < dp; c += VW) {
+            vf t[VW];
+            for (int i = 0; i < VW; i++)
+                t[i] = j + i < n ? vf_load((const float *)y.at + (j + i) * y.stride + c) : vf_zero();
+            vf_transpose(t);
+            for (int i = 0; i < VW; i++) vf_store(turned + (c + i) * KT + j, t[i]);
+        }
+}
+
 /* The scores that the row does not see, up to KT, become `value`. */
 static void mask(float *s, span see, int64_t first, float value) {
     for (int64_t j = 0; j < KT && first + j < see.lo; j++) s[j] = value;
     for (int64_t j = see.hi - first + 1 > 0 ? see.hi - first + 1 : 0; j < KT; j++) s[j] = value;
 }
 
-/* C[m][d] += A B, A in one of tile.h's two layouts, B rows of whole vectors, C `d` wide. */
-TQ_INLINE void add_product(int64_t m, tile_kind kind, int64_t k, const float *a, rows b, float *c, int64_t cs, int d) {
+/* C[m][d] = scale A B (+ C, then with scale 1), A in one of tile.h's two layouts, B rows of whole vectors, C `d` wide.
+ */
+TQ_INLINE void product(int64_t m, tile_kind kind, int64_t k, const float *a, int64_t as, rows b, float *c, int64_t cs,
+                       int d, float scale, bool add) {
     for (int j = 0; j < d; j += TILE_V * VW) {
         int cols = d - j < TILE_V * VW ? d - j : TILE_V * VW;
-        tile_in in = {.k = k, .a = a, .as = KT, .b = (const float *)b.at + j, .bs = b.stride};
-        tile_out out = {.c = c + j, .cs = cs, .cols = cols, .accumulate = true};
+        tile_in in = {.k = k, .a = a, .as = as, .b = (const float *)b.at + j, .bs = b.stride};
+        tile_out out = {.c = c + j, .cs = cs, .cols = cols, .alpha = scale, .accumulate = add};
         if (cols > VW)
             tile_panel(m, TILE_V, kind, &in, &out);
         else
@@ -118,10 +133,15 @@ TQ_INLINE void add_product(int64_t m, tile_kind kind, int64_t k, const float *a,
     }
 }
 static void add_rows(int64_t m, int64_t k, const float *a, rows b, float *c, int64_t cs, int d) {
-    add_product(m, TILE_ROWS, k, a, b, c, cs, d);
+    product(m, TILE_ROWS, k, a, KT, b, c, cs, d, 1, true);
 }
 static void add_cols(int64_t m, int64_t k, const float *a, rows b, float *c, int64_t cs, int d) {
-    add_product(m, TILE_COLS, k, a, b, c, cs, d);
+    product(m, TILE_COLS, k, a, KT, b, c, cs, d, 1, true);
+}
+/* s [m][KT] = scale x y^T for rows [r0, r0 + m) of x and the block's turned rows y. */
+static void scores_tile(float *s, rows x, int r0, int64_t m, const float *turned, int64_t dp, float scale) {
+    rows y = {turned, KT, false};
+    product(m, TILE_ROWS, dp, (const float *)x.at + r0 * x.stride, x.stride, y, s, KT, KT, scale, false);
 }
 
 /* o[dp] += p[k] B for one row: the chains of tile.h, of more columns at a time because a row alone has few. */
@@ -193,7 +213,7 @@ static void tile_fwd(tq_worker *w, const tq_attn *a, int h, int64_t t, int n) {
     const int d = a->head_dim;
     const int64_t dp = padded(d), offset = (int64_t)(h / (a->heads / a->kv_heads)) * d;
     float *kbuf = w->scratch, *vbuf = kbuf + KT * dp, *qbuf = vbuf + KT * dp, *o = qbuf + QT * dp;
-    float *s = o + QT * dp, *m = s + QT * KT, *l = m + QT;
+    float *s = o + QT * dp, *m = s + QT * KT, *l = m + QT, *turned = l + QT;
     rows q = load_rows(a->q, TQ_F32, t * a->q_row + (int64_t)h * d, a->q_row, n, d, qbuf, false);
     memset(o, 0, (size_t)(QT * dp) * sizeof *o);
     for (int r = 0; r < n; r++) m[r] = -INFINITY, l[r] = 0;
@@ -201,17 +221,19 @@ static void tile_fwd(tq_worker *w, const tq_attn *a, int h, int64_t t, int n) {
         int keys = (int)(end - u + 1 < KT ? end - u + 1 : KT), r0, r1;
         rows_seeing(a, t, n, u, u + keys - 1, &r0, &r1);
         if (r0 == r1) continue;
-        rows k = load_rows(a->k, a->kv_type, u * a->kv_row + offset, a->kv_row, keys, d, kbuf, n == 1);
-        rows v = load_rows(a->v, a->kv_type, u * a->kv_row + offset, a->kv_row, keys, d, vbuf, n == 1);
+        rows k = load_rows(a->k, a->kv_type, u * a->kv_row + offset, a->kv_row, keys, d, kbuf, a->decode);
+        rows v = load_rows(a->v, a->kv_type, u * a->kv_row + offset, a->kv_row, keys, d, vbuf, a->decode);
+        if (!a->decode) {
+            turn(turned, k, keys, dp);
+            scores_tile(s + r0 * KT, q, r0, r1 - r0, turned, dp, a->scale);
+        }
         for (int r = r0; r < r1; r++) {
-            scores(s + r * KT, (const float *)q.at + r * q.stride, k, keys, dp, a->scale);
+            if (a->decode) scores(s + r * KT, (const float *)q.at + r * q.stride, k, keys, dp, a->scale);
             mask(s + r * KT, seen(a, t + r), u, -INFINITY);
             soften(s + r * KT, &m[r], &l[r], o + r * dp, dp);
         }
-        if (n == 1)
-            add_row(keys, s, v, o, dp);
-        else
-            add_rows(r1 - r0, keys, s + r0 * KT, v, o + r0 * dp, dp, (int)dp);
+        for (int r = r0; a->decode && r < r1; r++) add_row(keys, s + r * KT, v, o + r * dp, dp);
+        if (!a->decode) add_rows(r1 - r0, keys, s + r0 * KT, v, o + r0 * dp, dp, (int)dp);
     }
     for (int r = 0; r < n; r++) finish(a, h, t + r, m[r], l[r], o + r * dp);
 }
@@ -227,7 +249,8 @@ typedef struct back {
     int h;
     int64_t u;
     int keys;
-    rows k, v;
+    rows k;
+    const float *kt, *vt;        /* the block's keys and values, turned */
     float *qbuf, *obuf, *p, *ds; /* scratch */
     const float *d_o;
     float *dq, *dk, *dv; /* of the tile's head, the block's first key */
@@ -242,13 +265,13 @@ static void tile_bwd(const back *b, int64_t t, int n) {
     if (r0 == r1) return;
     rows q = load_rows(a->q, TQ_F32, t * a->q_row + at, a->q_row, n, d, b->qbuf, false);
     rows d_o = load_rows(b->d_o, TQ_F32, t * a->o_row + at, a->o_row, n, d, b->obuf, false);
+    scores_tile(b->p + r0 * KT, q, r0, r1 - r0, b->kt, dp, a->scale);
+    scores_tile(b->ds + r0 * KT, d_o, r0, r1 - r0, b->vt, dp, 1);
     for (int r = r0; r < r1; r++) {
         float *p = b->p + r * KT, *ds = b->ds + r * KT;
         int64_t row = (t + r) * a->o_row + at;
         const vf delta = vf_set1(TQ_FN(dot)(b->d_o + row, a->o + row, d)), scale = vf_set1(a->scale);
         const vf lse = vf_set1(a->lse[(int64_t)b->h * a->n + t + r]);
-        scores(p, (const float *)q.at + r * q.stride, b->k, b->keys, dp, a->scale);
-        scores(ds, (const float *)d_o.at + r * d_o.stride, b->v, b->keys, dp, 1);
         for (int j = 0; j < b->keys; j += VW) {
             vf pj = vf_exp(vf_sub(vf_load(p + j), lse));
             vf_store(p + j, pj);
@@ -268,7 +291,7 @@ void TQ_FN(attn_bwd)(tq_worker *w, const tq_attn *a, int g, const float *d_o, fl
     const int d = a->head_dim, group = a->heads / a->kv_heads;
     const int64_t dp = padded(d), offset = (int64_t)g * d;
     float *kbuf = w->scratch, *vbuf = kbuf + KT * dp, *qbuf = vbuf + KT * dp, *obuf = qbuf + QT * dp;
-    float *p = obuf + QT * dp;
+    float *p = obuf + QT * dp, *kt = p + 2 * QT * KT, *vt = kt + KT * dp;
     for (int64_t t = 0; t < a->n; t++) {
         memset(dq + t * a->q_row + (int64_t)g * group * d, 0, (size_t)(group * d) * sizeof *dq);
         memset(dk + t * a->kv_row + offset, 0, (size_t)d * sizeof *dk);
@@ -282,11 +305,15 @@ void TQ_FN(attn_bwd)(tq_worker *w, const tq_attn *a, int g, const float *d_o, fl
                   .obuf = obuf,
                   .p = p,
                   .ds = p + QT * KT,
+                  .kt = kt,
+                  .vt = vt,
                   .d_o = d_o,
                   .dk = dk + u * a->kv_row + offset,
                   .dv = dv + u * a->kv_row + offset};
         b.k = load_rows(a->k, TQ_F32, u * a->kv_row + offset, a->kv_row, b.keys, d, kbuf, false);
-        b.v = load_rows(a->v, TQ_F32, u * a->kv_row + offset, a->kv_row, b.keys, d, vbuf, false);
+        rows v = load_rows(a->v, TQ_F32, u * a->kv_row + offset, a->kv_row, b.keys, d, vbuf, false);
+        turn(kt, b.k, b.keys, dp);
+        turn(vt, v, b.keys, dp);
         for (b.h = g * group; b.h < (g + 1) * group; b.h++) {
             b.dq = dq + (int64_t)b.h * d;
             for (int64_t t = 0; t < a->n; t += QT) tile_bwd(&b, t, (int)(a->n - t < QT ? a->n - t : QT));

@@ -86,11 +86,11 @@ static void pack_a(const part *s, int64_t i, int64_t mc, int64_t p, int64_t kc) 
     const tq_gemm *g = s->g;
     const float *a = g->a + i * g->a_row + p * g->a_col;
     if (g->a_col == 1) {
-        for (int64_t e = 0; e < mc; e++) put_row(s->form, s->a + e * ROW, a + e * g->a_row, kc, g->alpha);
+        for (int64_t e = 0; e < mc; e++) put_row(s->form, s->a + e * ROW, a + e * g->a_row, kc);
         return;
     }
     for (int64_t e = 0; e < mc; e += TILE_M)
-        put_cols(s->form, s->a + e * ROW, a + e, g->a_col, mc - e < TILE_M ? mc - e : TILE_M, kc, g->alpha);
+        put_cols(s->form, s->a + e * ROW, a + e, g->a_col, mc - e < TILE_M ? mc - e : TILE_M, kc);
 }
 
 /* --- the loops ------------------------------------------------------------------------------------ */
@@ -129,7 +129,7 @@ static void multiply(form f, int64_t rows, bool narrow, bool by_row, const tile_
 
 typedef struct block {
     int64_t i, mc, p, kc, j, nc; /* rows, elements of k, columns */
-    bool a_copied, b_packed, go_on;
+    bool a_copied, b_packed, go_on, last;
 } block;
 
 /* C's rows [i, i + mc), columns [j, j + nc) += A's [p, p + kc) times B's. */
@@ -140,7 +140,11 @@ static void run_block(const part *s, const block *b) {
         int cols = (int)(b->nc - jp < NR ? b->nc - jp : NR);
         tile_in in = {.k = form_floats(s->form, b->kc), .b = s->b + jp * KC, .bs = NR};
         if (!b->b_packed) in.b = (const float *)row_of_b(g, b->p, b->j + jp), in.bs = (int64_t)(g->b_stride / 4);
-        tile_out out = {.c = s->c + b->i * s->c_row + b->j + jp, .cs = s->c_row, .cols = cols, .accumulate = b->go_on};
+        tile_out out = {.c = s->c + b->i * s->c_row + b->j + jp,
+                        .cs = s->c_row,
+                        .cols = cols,
+                        .alpha = b->last ? g->alpha : 1,
+                        .accumulate = b->go_on};
         const bool narrow = cols <= VW;
         if (!b->a_copied || by_row) {
             in.a = b->a_copied ? s->a : g->a + b->i * g->a_row + b->p * g->a_col;
@@ -170,10 +174,10 @@ static void run_columns(const part *s, const int64_t i[2], int64_t j, int64_t nc
     /* Few rows do not pay for packing B; whole panels can be read in place. */
     b.b_packed = s->form != FORM_F32 || g->b_trans || g->b_type != TQ_F32 || rows > 2 * TILE_M || nc % NR;
     /* In place, rows would compete for the same sets of the first cache when they are a power of two apart. */
-    b.a_copied = s->form != FORM_F32 || g->alpha != 1 ||
-                 (nc > NR && rows > 2 * TILE_M && (g->a_col == 1 ? g->a_row % 512 == 0 : true));
+    b.a_copied = s->form != FORM_F32 || (nc > NR && rows > 2 * TILE_M && (g->a_col == 1 ? g->a_row % 512 == 0 : true));
     for (; b.p < g->k; b.p += cut) {
         b.kc = g->k - b.p < cut ? g->k - b.p : cut;
+        b.last = b.p + b.kc == g->k;
         if (b.b_packed) pack_b(s, b.p, b.kc, j, nc);
         for (b.i = i[0]; b.i < i[1]; b.i += MC) {
             b.mc = i[1] - b.i < MC ? i[1] - b.i : MC;

@@ -33,22 +33,17 @@ TQ_INLINE vf round_bf16(vf x) {
 
 /* --- A ------------------------------------------------------------------------------------------- */
 
-/* alpha times n elements of a row that lies along k. */
-TQ_INLINE void put_row(form f, float *to, const float *x, int64_t n, float alpha) {
-    const vf scale = vf_set1(alpha);
+/* n elements of a row that lies along k. */
+TQ_INLINE void put_row(form f, float *to, const float *x, int64_t n) {
 #if SIMD_HAS_BF16
     if (f == FORM_PAIRS) {
-        for (; n >= 2 * VW; n -= 2 * VW, x += 2 * VW, to += VW)
-            vf_store(to, vf_pack_bf16(vf_mul(scale, vf_load(x)), vf_mul(scale, vf_load(x + VW))));
-        if (n > 0) {
-            vf lo = vf_mul(scale, load_some(x, n)), hi = vf_mul(scale, load_some(x + VW, n - VW));
-            vf_store_n(to, vf_pack_bf16(lo, hi), (n + 1) / 2);
-        }
+        for (; n >= 2 * VW; n -= 2 * VW, x += 2 * VW, to += VW) vf_store(to, vf_pack_bf16(vf_load(x), vf_load(x + VW)));
+        if (n > 0) vf_store_n(to, vf_pack_bf16(load_some(x, n), load_some(x + VW, n - VW)), (n + 1) / 2);
         return;
     }
 #endif
     for (; n > 0; n -= VW, x += VW, to += VW) {
-        vf v = vf_mul(scale, load_some(x, n));
+        vf v = load_some(x, n);
         if (f == FORM_ROUNDED) v = round_bf16(v);
         if (n >= VW)
             vf_store(to, v);
@@ -60,19 +55,18 @@ TQ_INLINE void put_row(form f, float *to, const float *x, int64_t n, float alpha
 /* m <= TILE_M neighbouring rows of k elements that lie across (`col` floats from one element of k to the next). A store
  * is a whole vector: what it puts behind its TILE_M floats is overwritten by the next one, or stands in the VW floats
  * that follow the last panel. */
-TQ_INLINE void put_cols(form f, float *to, const float *a, int64_t col, int64_t m, int64_t k, float alpha) {
-    const vf scale = vf_set1(alpha);
+TQ_INLINE void put_cols(form f, float *to, const float *a, int64_t col, int64_t m, int64_t k) {
 #if SIMD_HAS_BF16
     if (f == FORM_PAIRS) {
         for (int64_t q = 0; q < k; q += 2, to += TILE_M) {
-            vf even = vf_load_n(a + q * col, m), odd = q + 1 < k ? vf_load_n(a + (q + 1) * col, m) : vf_zero();
-            vf_store(to, vf_pair_bf16(vf_mul(scale, even), vf_mul(scale, odd)));
+            vf odd = q + 1 < k ? vf_load_n(a + (q + 1) * col, m) : vf_zero();
+            vf_store(to, vf_pair_bf16(vf_load_n(a + q * col, m), odd));
         }
         return;
     }
 #endif
     for (int64_t q = 0; q < k; q++, to += TILE_M) {
-        vf v = vf_mul(scale, load_some(a + q * col, m));
+        vf v = load_some(a + q * col, m);
         vf_store(to, f == FORM_ROUNDED ? round_bf16(v) : v);
     }
 }

@@ -18,11 +18,13 @@ typedef struct tile_in {
     const float *b;
     int64_t bs;
 } tile_in;
-/* C's row i is at c + i*cs, `cols` of its elements are written. accumulate: the chains begin with what C holds. */
+/* C's row i is at c + i*cs, `cols` of its elements become alpha times their chains, which, with `accumulate`, begin
+ * with what C holds. */
 typedef struct tile_out {
     float *c;
     int64_t cs;
     int cols;
+    float alpha;
     bool accumulate;
 } tile_out;
 
@@ -42,14 +44,15 @@ TQ_INLINE void tile_load(int mr, int nv, vf acc[TILE_M][TILE_V], const tile_out 
 }
 
 TQ_INLINE void tile_store(int mr, int nv, vf acc[TILE_M][TILE_V], const tile_out *o) {
+    const vf alpha = vf_set1(o->alpha);
     TQ_UNROLL for (int i = 0; i < mr; i++) {
         TQ_UNROLL for (int j = 0; j < nv; j++) {
             float *c = o->c + i * o->cs + j * VW;
             const int64_t n = tile_cols(o, j);
             if (n == VW)
-                vf_store(c, acc[i][j]);
+                vf_store(c, vf_mul(alpha, acc[i][j]));
             else if (n > 0)
-                vf_store_n(c, acc[i][j], n);
+                vf_store_n(c, vf_mul(alpha, acc[i][j]), n);
         }
     }
 }

@@ -31,7 +31,7 @@ static void logits_job(tq_worker *w, void *arg) {
     norm_rows(m, w, m->head_row, j->n, m->head_in);
     tq_exec e = m->base;
     e.decode = true;
-    tq_product(&e, w, &m->model->head, 0, j->n, m->head_in, j->out, false);
+    tq_dot_rows(&e, w, &m->model->head, j->n, m->head_in, j->out, false);
 }
 
 void tq_machine_logits(tq_machine *m, const int *rows, int n, float *out) {

@@ -66,10 +66,12 @@ static void lay_rest(tq_machine *m, layout *a) {
     float *rope = take(a, T * (size_t)c->rope_dim, sizeof(float));
     float *low = take(a, 2 * T * (size_t)m->plan.max_rank, sizeof(float));
     float *wide = m->plan.train && m->plan.max_rank ? take(a, T * most, sizeof(float)) : NULL;
+    float *outer = m->plan.train ? take(a, (size_t)m->plan.max_rank * most, sizeof(float)) : NULL;
     tq_q8 *xq = take(a, decode * (most / 32 + 1), sizeof(tq_q8));
     m->base.rope = rope;
     m->base.low = low;
     m->base.wide = wide;
+    m->base.outer = outer;
     m->base.xq = xq;
     m->head_in = take(a, rows * (size_t)c->C, sizeof(float));
     m->head_grad = take(a, m->plan.train ? rows * (size_t)c->C : 0, sizeof(float));
@@ -116,7 +118,7 @@ toque_status tq_machine_new(tq_machine **result, tq_model *model, tq_plan *plan,
     if (!m) return TQ_NOMEM(err);
     m->model = model;
     m->plan = *plan;
-    if (m->plan.head_rows <= 0) m->plan.head_rows = 64;
+    if (m->plan.head_rows <= 0) m->plan.head_rows = plan->max_rows < 256 ? plan->max_rows : 256;
     toque_status status = choose_kept(m, err);
     if (status == TOQUE_OK) {
         m->plan.bytes = lay(m, NULL);

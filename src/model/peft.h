@@ -25,9 +25,8 @@ typedef struct tq_peft {
     /* Shape of part i at a weight [out, in]. */
     void (*shape)(const tq_adapter *a, const tq_weight *w, int i, int *rows, int *cols);
     void (*init)(const tq_adapter *a, tq_site_state *state, uint64_t seed, uint32_t site);
-    void (*fwd)(tq_exec *e, tq_worker *w, const tq_site *site, float scale, int t0, int t1, const float *x, float *y);
-    void (*bwd)(tq_exec *e, tq_worker *w, const tq_site *site, float scale, int t0, int t1, const float *x,
-                const float *dy, float *dx);
+    tq_site_fwd *fwd; /* see tq_site */
+    tq_site_bwd *bwd;
 } tq_peft;
 
 #define X(name) extern const tq_peft tq_peft_##name;

@@ -1,5 +1,5 @@
 /* LoRA (Hu et al. 2021): y = W x + s B (A drop(x)), A [R, in], B [out, R], s = alpha / R (rsLoRA, Kalajdzievski 2023:
- * alpha / sqrt(R)). Backward, with u = dy B: dB = s dy^T (A x), dA = s u^T x, dx += s u A. */
+ * alpha / sqrt(R)). With h = s A x the backward is, for u = s dy B: dB = dy^T h, dA = u^T x, dx += u A. */
 #include "model/peft.h"
 
 #include <math.h>
@@ -51,54 +51,141 @@ static void mask_rows(const tq_exec *e, tq_worker *w, const tq_site *site, float
     tq_barrier(w);
 }
 
-static void lora_fwd(tq_exec *e, tq_worker *w, const tq_site *site, float scale, int t0, int t1, const float *x,
-                     float *y) {
+/* The four thin products (R rows or columns) are computed in f32 in every mode: in bf16 the rounding of their wide
+ * operand would cost as much as the product. */
+static void thin(tq_exec *e, tq_worker *w, tq_gemm g) {
+    g.b_type = TQ_F32;
+    g.compute = TQ_COMPUTE_F32;
+    e->k->gemm(w, e->k, &g);
+}
+
+/* h [T, R] = s A x, and x as the adapter sees it (dropped out in `wide`) in *x. Ends with a barrier. */
+static float *down(tq_exec *e, tq_worker *w, const tq_site *site, float scale, int t0, int t1, const float **x) {
     const tq_site_state *s = site->state;
     const tq_adapter *a = s->adapter;
-    int64_t in = s->weight->cols, out = s->weight->rows, R = a->rank, n = t1 - t0;
+    const int64_t in = s->weight->cols, R = a->rank;
     float *h = e->low + t0 * R;
     if (e->train && a->grads && a->dropout > 0) {
-        mask_rows(e, w, site, a->dropout, t0, t1, x, e->wide, in);
-        x = e->wide;
+        mask_rows(e, w, site, a->dropout, t0, t1, *x, e->wide, in);
+        *x = e->wide;
     }
-    tq_matmul(e, w, n, R, in, x + t0 * in, in, 1, s->value[0], true, in, h, R, 1, false);
+    thin(e, w,
+         (tq_gemm){.m = t1 - t0,
+                   .n = R,
+                   .k = in,
+                   .a = *x + t0 * in,
+                   .a_row = in,
+                   .a_col = 1,
+                   .b = s->value[0],
+                   .b_trans = true,
+                   .b_stride = (size_t)in * sizeof(float),
+                   .c = h,
+                   .c_row = R,
+                   .alpha = scale * scaling(a)});
     tq_barrier(w);
-    tq_matmul(e, w, n, out, R, h, R, 1, s->value[1], true, R, y + t0 * out, out, scale * scaling(a), true);
+    return h;
+}
+
+/* y += h B^T. */
+static void lora_fwd(tq_exec *e, tq_worker *w, const tq_site *site, float scale, int t0, int t1, const float *x,
+                     tq_addend *add) {
+    const tq_site_state *s = site->state;
+    const int64_t R = s->adapter->rank;
+    add->plain = NULL;
+    add->product = (tq_gemm){.k = R,
+                             .a = down(e, w, site, scale, t0, t1, &x),
+                             .a_row = R,
+                             .a_col = 1,
+                             .b = s->value[1],
+                             .b_type = TQ_F32,
+                             .b_trans = true,
+                             .b_stride = (size_t)R * sizeof(float),
+                             .alpha = 1};
+}
+
+/* dA += u^T x and dB += dy^T h. The second is computed as its transpose, which has few rows and needs no packing. Each
+ * worker turns the columns that it computed, so no barrier stands between. */
+static void lora_grads(tq_exec *e, tq_worker *w, const tq_site_state *s, int64_t n, const float *x, const float *dy,
+                       const float *h, const float *u) {
+    const int64_t in = s->weight->cols, out = s->weight->rows, R = s->adapter->rank;
+    thin(e, w,
+         (tq_gemm){.m = R,
+                   .n = in,
+                   .k = n,
+                   .a = u,
+                   .a_row = 1,
+                   .a_col = R,
+                   .b = x,
+                   .b_stride = (size_t)in * sizeof(float),
+                   .c = *s->grads + s->start[0],
+                   .c_row = in,
+                   .alpha = 1,
+                   .accumulate = true});
+    thin(e, w,
+         (tq_gemm){.m = R,
+                   .n = out,
+                   .k = n,
+                   .a = h,
+                   .a_row = 1,
+                   .a_col = R,
+                   .b = dy,
+                   .b_stride = (size_t)out * sizeof(float),
+                   .c = e->outer,
+                   .c_row = out,
+                   .alpha = 1});
     tq_barrier(w);
+    int64_t j0, j1;
+    tq_share(w, out, 16, &j0, &j1);
+    float *dB = *s->grads + s->start[1];
+    for (int64_t j = j0; j < j1; j++)
+        for (int64_t r = 0; r < R; r++) dB[j * R + r] += e->outer[r * out + j];
 }
 
 static void lora_bwd(tq_exec *e, tq_worker *w, const tq_site *site, float scale, int t0, int t1, const float *x,
-                     const float *dy, float *dx) {
+                     const float *dy, tq_addend *add) {
     const tq_site_state *s = site->state;
     const tq_adapter *a = s->adapter;
-    int64_t in = s->weight->cols, out = s->weight->rows, R = a->rank, n = t1 - t0;
-    float *h = e->low + t0 * R, *u = e->low + (e->T + t0) * R, factor = scale * scaling(a);
-    bool drop = a->grads && a->dropout > 0;
-    tq_matmul(e, w, n, R, out, dy + t0 * out, out, 1, s->value[1], false, R, u, R, 1, false);
+    const int64_t in = s->weight->cols, out = s->weight->rows, R = a->rank, n = t1 - t0;
+    float *u = e->low + (e->T + t0) * R;
+    thin(e, w,
+         (tq_gemm){.m = n,
+                   .n = R,
+                   .k = out,
+                   .a = dy + t0 * out,
+                   .a_row = out,
+                   .a_col = 1,
+                   .b = s->value[1],
+                   .b_stride = (size_t)R * sizeof(float),
+                   .c = u,
+                   .c_row = R,
+                   .alpha = scale * scaling(a)});
     if (a->grads) {
-        if (drop) {
-            mask_rows(e, w, site, a->dropout, t0, t1, x, e->wide, in);
-            x = e->wide;
-        }
-        tq_matmul(e, w, n, R, in, x + t0 * in, in, 1, s->value[0], true, in, h, R, 1, false);
-        tq_barrier(w);
-        tq_matmul(e, w, R, in, n, u, 1, R, x + t0 * in, false, in, a->grads + s->start[0], in, factor, true);
-        tq_matmul(e, w, out, R, n, dy + t0 * out, 1, out, h, false, R, a->grads + s->start[1], R, factor, true);
+        const float *h = down(e, w, site, scale, t0, t1, &x);
+        lora_grads(e, w, s, n, x + t0 * in, dy + t0 * out, h, u);
     }
     tq_barrier(w);
-    if (!dx) return;
-    if (!drop) {
-        tq_matmul(e, w, n, in, R, u, R, 1, s->value[0], false, in, dx + t0 * in, in, factor, true);
-        tq_barrier(w);
-        return;
-    }
-    tq_matmul(e, w, n, in, R, u, R, 1, s->value[0], false, in, e->wide + t0 * in, in, factor, false);
+    if (!add) return;
+    add->plain = NULL;
+    add->product = (tq_gemm){.k = R,
+                             .a = u,
+                             .a_row = R,
+                             .a_col = 1,
+                             .b = s->value[0],
+                             .b_type = TQ_F32,
+                             .b_stride = (size_t)in * sizeof(float),
+                             .alpha = 1};
+    if (!a->grads || a->dropout == 0) return;
+    tq_gemm g = add->product;
+    g.m = n;
+    g.n = in;
+    g.c = e->wide + t0 * in;
+    g.c_row = in;
+    g.compute = e->compute;
+    e->k->gemm(w, e->k, &g);
     tq_barrier(w);
     mask_rows(e, w, site, a->dropout, t0, t1, e->wide, e->wide, in);
-    int64_t b, end;
-    tq_share(w, n, 1, &b, &end);
-    e->k->add(dx + (t0 + b) * in, dx + (t0 + b) * in, e->wide + (t0 + b) * in, (end - b) * in);
-    tq_barrier(w);
+    add->product.k = 0;
+    add->plain = e->wide + t0 * in;
 }
 
 const tq_peft tq_peft_lora = {"lora", "LORA", 2, {"lora_A", "lora_B"}, lora_shape, lora_init, lora_fwd, lora_bwd};

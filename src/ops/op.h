@@ -36,15 +36,27 @@ typedef struct tq_weight { /* [rows, cols] = [out, in]; vectors have rows = 1 */
     float *grad; /* [rows, cols] f32 when it is trained, else NULL */
 } tq_weight;
 
-/* One adapter at one linear weight. The hook is called by all workers for rows [t0, t1) and may use barriers. */
+/* What an adapter adds to the rows of a linear map or of its gradient: a product, which is joined with W's where that
+ * is possible, or rows as they are. */
+typedef struct tq_addend {
+    tq_gemm product;    /* k = 0: none; only operands are filled in */
+    const float *plain; /* [rows, width], or NULL */
+} tq_addend;
+
+/* One adapter at one linear weight. All workers call its hooks for rows [t0, t1). Hooks may use barriers; behind what
+ * they leave in *add stands one. */
 typedef struct tq_exec tq_exec;
 typedef struct tq_site tq_site;
+/* *add [t1 - t0, out]: what is to be added to y = W x for x [T, in]. */
+typedef void tq_site_fwd(tq_exec *e, tq_worker *w, const tq_site *site, float scale, int t0, int t1, const float *x,
+                         tq_addend *add);
+/* Adds to its own gradients if it is trained. *add [t1 - t0, in]: what is to be added to dx; NULL when nobody wants it.
+ */
+typedef void tq_site_bwd(tq_exec *e, tq_worker *w, const tq_site *site, float scale, int t0, int t1, const float *x,
+                         const float *dy, tq_addend *add);
 struct tq_site {
-    /* y [T, out] += scale * what the adapter adds for x [T, in]; y already holds W x. */
-    void (*fwd)(tq_exec *e, tq_worker *w, const tq_site *site, float scale, int t0, int t1, const float *x, float *y);
-    /* Adds to its own gradients (if it is trained) and to dx [T, in] (if dx is not NULL). */
-    void (*bwd)(tq_exec *e, tq_worker *w, const tq_site *site, float scale, int t0, int t1, const float *x,
-                const float *dy, float *dx);
+    tq_site_fwd *fwd;
+    tq_site_bwd *bwd;
     void *state; /* the kind's own: LoRA's A and B */
     int role, layer;
 };
@@ -122,9 +134,10 @@ struct tq_exec {
     const float *rope; /* [T, rope_dim]: cosines then sines of each row's position */
     float *lse;        /* [H, T] of the bound layer, for backward; or NULL */
 
-    tq_q8 *xq;   /* [T, max width / 32]: activations as int8 (decode) */
-    float *low;  /* [T, max rank] x 2: what low-rank adapters need, shared by workers */
-    float *wide; /* [T, max width]: a dropped-out copy of an input */
+    tq_q8 *xq;    /* [T, max width / 32]: activations as int8 (decode) */
+    float *low;   /* [T, max rank] x 2: what low-rank adapters need, shared by workers */
+    float *wide;  /* [T, max width]: a dropped-out copy of an input */
+    float *outer; /* [max rank, max width]: a gradient before it is turned */
     int max_rank;
     uint64_t seed; /* of dropout */
 };
@@ -142,12 +155,8 @@ typedef struct tq_op {
 #undef X
 
 /* --- used by several ops and by adapters ---------------------------------------------------------------- */
-/* y [T, out] = x [T, in] W^T for rows [t0, t1), by gemm or by dot rows as the pass says. No barrier at the end.
- * In int8 decode x is quantized first (with a barrier) unless `quantized`. */
-void tq_product(tq_exec *e, tq_worker *w, const tq_weight *weight, int t0, int t1, const float *x, float *y,
-                bool quantized);
-/* A plain f32 gemm of activations in the pass's compute mode; see tq_gemm. b is f32. */
-void tq_matmul(tq_exec *e, tq_worker *w, int64_t m, int64_t n, int64_t k, const float *a, int64_t a_row, int64_t a_col,
-               const float *b, bool b_trans, int64_t b_row, float *c, int64_t c_row, float alpha, bool accumulate);
+/* y [T, out] = x [T, in] W^T for few rows, without gemm. In int8 decode x is quantized first (with a barrier) unless
+ * `quantized`. No barrier at the end. */
+void tq_dot_rows(tq_exec *e, tq_worker *w, const tq_weight *weight, int T, const float *x, float *y, bool quantized);
 
 #endif

@@ -36,6 +36,7 @@ static tq_attn describe(const tq_exec *e, const tq_step *s, const tq_segment *se
                  .head_dim = e->head_dim,
                  .window = e->window,
                  .causal = true,
+                 .decode = e->decode,
                  .scale = e->attn_scale,
                  .q = e->v[s->in[0]] + seg->row * q_row,
                  .q_row = q_row,

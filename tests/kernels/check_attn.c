@@ -95,8 +95,9 @@ static void forward(const tq_kernels *k, const tq_attn *a, int step) {
             k->attn_fwd(check_worker(0, 1), a, h, t, t + step < a->n ? t + step : a->n);
 }
 
-static void values(const tq_kernels *k, shape s, bool front) {
+static void values(const tq_kernels *k, shape s, bool front, bool decode) {
     made m = make(s, front);
+    m.a.decode = decode;
     float *padding = guard_copy(m.a.o, s.n ? (s.n - 1) * m.a.o_row + s.heads * s.d : 0, false);
     forward(k, &m.a, 32);
     double *q = widen(m.a.q, (s.n - 1) * m.a.q_row + s.heads * s.d), *kd = widen(m.k32, m.kv_total);
@@ -129,7 +130,7 @@ void check_attn_values(void **state) {
                             {90, 0, 2, 2, 9, 20, false, TQ_F32},  {64, 64, 1, 1, 64, 0, true, TQ_F32},
                             {5, 0, 2, 1, 128, 0, false, TQ_F16},  {1, 300, 1, 1, 65, 64, true, TQ_F32}};
     FOR_ROWS(k)
-    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) values(k, shapes[i], i % 2);
+    for (size_t i = 0; i < 2 * (sizeof shapes / sizeof *shapes); i++) values(k, shapes[i / 2], i / 2 % 2, i % 2);
 }
 
 /* Whole against chunks: each chunk has only the keys up to its end, and its own n_past. */
@@ -139,9 +140,10 @@ void check_attn_bits(void **state) {
         {150, 0, 2, 1, 16, 0, true, TQ_F32}, {150, 0, 1, 1, 20, 40, true, TQ_F16}, {97, 70, 1, 1, 64, 0, true, TQ_F32}};
     const int chunks[] = {1, 7, 32, 33, 64, 100};
     FOR_ROWS(k)
-    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
-        shape s = shapes[i];
+    for (size_t i = 0; i < 2 * (sizeof shapes / sizeof *shapes); i++) {
+        shape s = shapes[i / 2];
         made m = make(s, false);
+        m.a.decode = i % 2;
         int64_t size = (s.n - 1) * m.a.o_row + s.heads * s.d;
         forward(k, &m.a, 32);
         float *want = guard_copy(m.a.o, size, false), *lse = guard_copy(m.a.lse, s.n * s.heads, false);

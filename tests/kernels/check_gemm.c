@@ -105,7 +105,7 @@ void check_gemm_values(void **state) {
                              .a_trans = o & 1,
                              .b_trans = o & 2,
                              .accumulate = o & 4,
-                             .alpha = o & 4 ? 0.5f : 1,
+                             .alpha = o & 4 ? 1 : 0.5f,
                              .type = TQ_F32},
                    (o + (int)s) % 2);
 }
@@ -139,7 +139,7 @@ void check_gemm_bf16(void **state) {
                          .k = o & 4 ? 31 : 290,
                          .a_trans = o & 1,
                          .b_trans = o & 2,
-                         .alpha = 2,
+                         .alpha = o & 1 ? 1 : 2,
                          .accumulate = o & 1,
                          .type = TQ_F32,
                          .compute = TQ_COMPUTE_BF16},
@@ -168,7 +168,7 @@ void check_gemm_bits(void **state) {
                      .k = 576,
                      .a_trans = o & 1,
                      .b_trans = o & 2,
-                     .alpha = 0.5f,
+                     .alpha = o & 1 ? 1 : 0.5f,
                      .accumulate = o & 1,
                      .type = types[o >> 2 & 1],
                      .compute = o & 8 ? TQ_COMPUTE_BF16 : TQ_COMPUTE_F32};
