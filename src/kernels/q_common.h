@@ -125,4 +125,70 @@ TQ_INLINE float row_q8_unsigned(const uint8_t *p, int bytes, bool one, float zer
     return one ? sum - zero * m : sum + m;
 }
 
+/* rows_q8 of a format of nibbles (behind `head` bytes of every block; otherwise as above), four blocks at a time: x is
+ * rearranged once for all rows. */
+#if SIMD_HAS_NIBBLES
+typedef struct quartet { /* four blocks of x */
+    float heads[8];      /* scale and sum of each */
+    int8_t lo[64], hi[64];
+} quartet;
+
+static inline void make_quartets(quartet *to, const tq_q8 *x, int64_t n) {
+    for (int64_t i = 0; i < 4 * n; i++, x++) {
+        quartet *q = &to[i / 4];
+        q->heads[i % 4 * 2] = x->d;
+        q->heads[i % 4 * 2 + 1] = x->sum;
+        memcpy(q->lo + i % 4 * 16, x->q, 16);
+        memcpy(q->hi + i % 4 * 16, x->q + 16, 16);
+    }
+}
+
+TQ_INLINE float row_quartets(const uint8_t *p, int head, bool one, float zero, const quartet *x, int64_t n) {
+    const int bytes = head + 16;
+    vf acc[2] = {vf_zero(), vf_zero()};
+    f8x mins = f8x_zero();
+    int64_t i = 0;
+    for (; i + 2 <= n; i += 2, p += 8 * bytes) TQ_UNROLL for (int e = 0; e < 2; e++) {
+            const uint8_t *at = p + 4 * e * bytes;
+            f8x heads = f8x_mul(f8x_halves(at, bytes, one), f8x_load(x[i + e].heads));
+            mins = f8x_add(mins, heads);
+            acc[e] = vf_fma(vf_spread(heads), vf_dot_nibbles(at + head, bytes, x[i + e].lo, x[i + e].hi), acc[e]);
+        }
+    for (; i < n; i++, p += 4 * bytes) {
+        f8x heads = f8x_mul(f8x_halves(p, bytes, one), f8x_load(x[i].heads));
+        mins = f8x_add(mins, heads);
+        acc[0] = vf_fma(vf_spread(heads), vf_dot_nibbles(p + head, bytes, x[i].lo, x[i].hi), acc[0]);
+    }
+    float h[8];
+    f8x_store(h, mins);
+    float m = (h[1] + h[5]) + (h[3] + h[7]), sum = vf_sum(vf_add(acc[0], acc[1]));
+    return one ? sum - zero * m : sum + m;
+}
+
+#define ROWS_Q8_NIBBLES(name, head, one, zero)                                                                         \
+    void TQ_FN(rows_q8_##name)(float *y, const void *w, size_t row_bytes, int64_t n, int64_t k, const tq_q8 *x) {      \
+        enum { MOST = 32 };                                                                                            \
+        quartet q[MOST];                                                                                               \
+        for (int64_t at = 0; at == 0 || at < k / 128; at += MOST) {                                                    \
+            const int64_t left = k / 128 - at, some = left < MOST ? left : MOST;                                       \
+            make_quartets(q, x + 4 * at, some);                                                                        \
+            for (int64_t j = 0; j < n; j++) {                                                                          \
+                const uint8_t *row = (const uint8_t *)w + (size_t)j * row_bytes;                                       \
+                float sum = row_quartets(row + 4 * at * ((head) + 16), head, one, zero, q, some);                      \
+                y[j] = at == 0 ? sum : y[j] + sum;                                                                     \
+                if (left > MOST || k % 128 == 0) continue;                                                             \
+                const int64_t done = k / 32 - k / 32 % 4;                                                              \
+                y[j] +=                                                                                                \
+                    row_q8_unsigned(row + done * ((head) + 16), (head) + 16, one, zero, bytes_of, k % 128, x + done);  \
+            }                                                                                                          \
+        }                                                                                                              \
+    }
+#else
+#define ROWS_Q8_NIBBLES(name, head, one, zero)                                                                         \
+    TQ_INLINE float row_q8(const uint8_t *p, int64_t k, const tq_q8 *x) {                                              \
+        return row_q8_unsigned(p, (head) + 16, one, zero, bytes_of, k, x);                                             \
+    }                                                                                                                  \
+    ROWS_Q8(name)
+#endif
+
 #endif

@@ -6,6 +6,7 @@
 
 #define SIMD_HAS_BF16 0
 #define SIMD_HAS_INT8 1
+#define SIMD_HAS_NIBBLES 0
 
 enum { VW = 8, TILE_M = 6, TILE_V = 2 };
 

@@ -11,6 +11,11 @@
 #define SIMD_HAS_BF16 0
 #endif
 #define SIMD_HAS_INT8 1
+#ifdef TQ_SIMD_VNNI
+#define SIMD_HAS_NIBBLES 1
+#else
+#define SIMD_HAS_NIBBLES 0
+#endif
 
 enum { VW = 16, TILE_M = 12, TILE_V = 2 };
 
@@ -174,6 +179,26 @@ static inline vf vf_sums(vf r[VW]) {
     __m256d lo = _mm256_castps_pd(simd_sums8(h)), hi = _mm256_castps_pd(simd_sums8(h + 8));
     return _mm512_castpd_ps(_mm512_insertf64x4(_mm512_castpd256_pd512(lo), hi, 1));
 }
+
+#ifdef TQ_SIMD_VNNI
+/* Lanes 4i .. 4i + 3 add up to the product of block i of four: 16 bytes of nibbles each, `bytes` apart, with the first
+ * 16 values of each block in lo and the others in hi. */
+static inline vf vf_dot_nibbles(const uint8_t *p, int bytes, const int8_t *lo, const int8_t *hi) {
+    __m512i q = _mm512_castsi128_si512(_mm_loadu_si128((const __m128i *)(const void *)p));
+    q = _mm512_inserti32x4(q, _mm_loadu_si128((const __m128i *)(const void *)(p + bytes)), 1);
+    q = _mm512_inserti32x4(q, _mm_loadu_si128((const __m128i *)(const void *)(p + 2 * bytes)), 2);
+    q = _mm512_inserti32x4(q, _mm_loadu_si128((const __m128i *)(const void *)(p + 3 * bytes)), 3);
+    const __m512i low = _mm512_set1_epi8(15);
+    __m512i sum = _mm512_dpbusd_epi32(_mm512_setzero_si512(), _mm512_and_si512(q, low), _mm512_loadu_si512(lo));
+    q = _mm512_and_si512(_mm512_srli_epi16(q, 4), low);
+    return _mm512_cvtepi32_ps(_mm512_dpbusd_epi32(sum, q, _mm512_loadu_si512(hi)));
+}
+/* Lanes 4i .. 4i + 3 are v[2 i]. */
+static inline vf vf_spread(f8x v) {
+    const __m512i order = _mm512_set_epi32(6, 6, 6, 6, 4, 4, 4, 4, 2, 2, 2, 2, 0, 0, 0, 0);
+    return _mm512_permutexvar_ps(order, _mm512_castps256_ps512(v));
+}
+#endif
 
 #ifdef TQ_SIMD_BF16
 /* Rounded to bf16: the elements of lo, then those of hi, as pairs of neighbours; and lane i as the pair (even[i],

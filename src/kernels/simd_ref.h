@@ -16,6 +16,7 @@
 
 #define SIMD_HAS_BF16 0
 #define SIMD_HAS_INT8 0
+#define SIMD_HAS_NIBBLES 0
 
 enum { VW = 4, TILE_M = 4, TILE_V = 2 }; /* a product's tile is TILE_M rows of TILE_V vectors */
 

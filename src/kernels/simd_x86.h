@@ -92,19 +92,27 @@ static inline f8x f8x_fma(float scale, i8x v, f8x acc) {
 static inline f8x f8x_fma2(float lo, float hi, i8x v, f8x acc) {
     return _mm256_fmadd_ps(_mm256_set_m128(_mm_set1_ps(hi), _mm_set1_ps(lo)), _mm256_cvtepi32_ps(v), acc);
 }
-static inline f8x f8x_heads(const uint8_t *p, int bytes, bool one, const tq_q8 *x) {
+/* The f16 heads of four blocks as floats. */
+static inline f8x f8x_halves(const uint8_t *p, int bytes, bool one) {
     int32_t h[4];
     for (int i = 0; i < 4; i++) memcpy(&h[i], p + i * bytes, 4);
-    __m128i v = _mm_set_epi32(h[3], h[2], h[1], h[0]);
+    __m128i v = _mm_unpacklo_epi64(_mm_unpacklo_epi32(_mm_cvtsi32_si128(h[0]), _mm_cvtsi32_si128(h[1])),
+                                   _mm_unpacklo_epi32(_mm_cvtsi32_si128(h[2]), _mm_cvtsi32_si128(h[3])));
     if (one) v = _mm_shuffle_epi8(v, _mm_set_epi64x(0x0d0c0d0c09080908, 0x0504050401000100));
+    return _mm256_cvtph_ps(v);
+}
+static inline f8x f8x_heads(const uint8_t *p, int bytes, bool one, const tq_q8 *x) {
     __m128 lo = _mm_loadl_pi(_mm_setzero_ps(), (const __m64 *)(const void *)&x[0].d);
     __m128 hi = _mm_loadl_pi(_mm_setzero_ps(), (const __m64 *)(const void *)&x[2].d);
     lo = _mm_loadh_pi(lo, (const __m64 *)(const void *)&x[1].d);
     hi = _mm_loadh_pi(hi, (const __m64 *)(const void *)&x[3].d);
-    return _mm256_mul_ps(_mm256_cvtph_ps(v), _mm256_set_m128(hi, lo));
+    return _mm256_mul_ps(f8x_halves(p, bytes, one), _mm256_set_m128(hi, lo));
 }
 static inline void f8x_store(float *p, f8x v) {
     _mm256_storeu_ps(p, v);
+}
+static inline f8x f8x_load(const float *p) {
+    return _mm256_loadu_ps(p);
 }
 static inline f8x f8x_set1(float x) {
     return _mm256_set1_ps(x);
