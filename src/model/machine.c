@@ -23,7 +23,11 @@ static void bind(const tq_machine *m, tq_exec *e, int l) {
 
 static void run_layer(const tq_machine *m, tq_exec *e, tq_worker *w) {
     const tq_program *p = &m->model->layer;
-    for (int i = 0; i < p->n_steps; i++) p->steps[i].op->fwd(e, w, &p->steps[i]);
+    for (int i = 0; i < p->n_steps; i++) {
+        const tq_step *s = &p->steps[i];
+        s->op->fwd(e, w, s);
+        if (i + 1 < p->n_steps && !tq_step_joined(e, s)) tq_barrier(w);
+    }
 }
 
 /* cos and sin of position / base^(2i / dim), divided by the scaling factors. Angles in double: positions are large. */
@@ -58,9 +62,12 @@ static void forward_job(tq_worker *w, void *arg) {
     tq_machine *m = arg;
     tq_exec e = m->base;
     embed(m, &e, w);
+    const tq_program *p = &m->model->layer;
+    const bool between = p->steps[0].op->by_rows && p->steps[p->n_steps - 1].op->by_rows;
     for (int l = 0; l < m->model->config.L; l++) {
         bind(m, &e, l);
         run_layer(m, &e, w);
+        if (!between) tq_barrier(w);
     }
 }
 
@@ -119,6 +126,9 @@ toque_status tq_machine_forward(tq_machine *m, const tq_pass *pass, toque_error 
     e->decode = pass->kind == TQ_PASS_DECODE;
     e->int8 = e->decode && m->model->ctx->int8;
     e->train = pass->kind == TQ_PASS_TRAIN;
+    e->bare = true;
+    for (int i = 0; i < pass->n_segments; i++)
+        if (pass->segments[i].hats && pass->segments[i].hats->n) e->bare = false;
     e->T = pass->T;
     e->tokens = pass->tokens;
     e->segments = pass->segments;
@@ -141,7 +151,10 @@ static void backward_job(tq_worker *w, void *arg) {
     memcpy(e.g, m->grads, sizeof e.g);
     for (int l = m->model->config.L - 1; l >= m->lowest; l--) {
         bind(m, &e, l);
-        if (!tq_machine_keeps(m, l)) run_layer(m, &e, w);
+        if (!tq_machine_keeps(m, l)) {
+            run_layer(m, &e, w);
+            tq_barrier(w);
+        }
         e.g[p->out] = m->stream_grad[(l + 1) % 2];
         e.g[0] = l > m->lowest ? m->stream_grad[l % 2] : NULL;
         for (int i = p->n_steps - 1; i >= 0; i--) p->steps[i].op->bwd(&e, w, &p->steps[i]);

@@ -1,8 +1,9 @@
 /* Ops: the dozen coarse steps that a model's layers are written in, each with its hand-made forward and backward in
  * one file (op_<name>.c) and one row in ops.def.
  *
- * An op runs inside a parallel region: every worker calls it with the same arguments, takes its share of the
- * outputs, and the op ends with a barrier. It does not allocate and cannot fail. Rows that share an adapter
+ * An op runs inside a parallel region: every worker calls it with the same arguments and takes its share of the
+ * outputs. A barrier stands between two steps, put there by whoever runs them forwards (tq_step_joined tells where none
+ * is needed); bwd ends with one. An op does not allocate and cannot fail. Rows that share an adapter
  * set are handed to the adapter's hook together.
  */
 #ifndef TQ_OPS_OP_H
@@ -116,6 +117,7 @@ struct tq_exec {
     bool decode;           /* dot rows instead of gemm: few rows, generation only */
     bool int8;             /* decode with int8 activations */
     bool train;            /* keep what backward needs */
+    bool bare;             /* no row wears an adapter */
     int T;                 /* rows in this pass */
     const int32_t *tokens; /* [T] */
     const tq_segment *segments;
@@ -148,15 +150,21 @@ typedef struct tq_op {
     void (*bwd)(tq_exec *e, tq_worker *w, const tq_step *s);
     /* Which values backward reads: bit i: in[i]; bit 3: out. */
     unsigned saved;
+    /* fwd touches only this worker's share of the rows, tq_share(w, T, 1): such steps follow one another without a
+     * barrier. */
+    bool by_rows;
 } tq_op;
 
 #define X(name) extern const tq_op tq_op_##name;
 #include "ops/ops.def"
 #undef X
 
+/* Whether step s[1] may begin while other workers are still at s[0]. */
+bool tq_step_joined(const tq_exec *e, const tq_step *s);
+
 /* --- used by several ops and by adapters ---------------------------------------------------------------- */
 /* y [T, out] = x [T, in] W^T for few rows, without gemm. In int8 decode x is quantized first (with a barrier) unless
- * `quantized`. No barrier at the end. */
+ * `quantized`: by rows, so a step that is `by_rows` may stand before without a barrier. No barrier at the end. */
 void tq_dot_rows(tq_exec *e, tq_worker *w, const tq_weight *weight, int T, const float *x, float *y, bool quantized);
 
 #endif

@@ -4,10 +4,9 @@
 #include <string.h>
 
 static void add_fwd(tq_exec *e, tq_worker *w, const tq_step *s) {
-    int64_t b, end;
-    tq_share(w, (int64_t)e->T * e->width[s->out], 64, &b, &end);
-    e->k->add(e->v[s->out] + b, e->v[s->in[0]] + b, e->v[s->in[1]] + b, end - b);
-    tq_barrier(w);
+    int64_t t0, t1, n = e->width[s->out];
+    tq_share(w, e->T, 1, &t0, &t1);
+    e->k->add(e->v[s->out] + t0 * n, e->v[s->in[0]] + t0 * n, e->v[s->in[1]] + t0 * n, (t1 - t0) * n);
 }
 
 static void add_bwd(tq_exec *e, tq_worker *w, const tq_step *s) {
@@ -25,4 +24,4 @@ static void add_bwd(tq_exec *e, tq_worker *w, const tq_step *s) {
     tq_barrier(w);
 }
 
-const tq_op tq_op_add = {"add", add_fwd, add_bwd, 0};
+const tq_op tq_op_add = {"add", add_fwd, add_bwd, 0, .by_rows = true};

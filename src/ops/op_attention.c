@@ -12,18 +12,17 @@ static void rope(const tq_exec *e, tq_worker *w, float *x, int heads, float sign
             e->k->rope(x + (t * heads + h) * e->head_dim, e->rope + t * e->rope_dim, e->rope_dim / 2, sign);
 }
 
-/* Copies the new keys and values to the ends of their caches, rounded to the cache's type. */
+/* Copies the new keys and values of this worker's rows to the ends of their caches, rounded to the cache's type. */
 static void append(const tq_exec *e, tq_worker *w, const float *k, const float *v) {
-    int64_t row = (int64_t)e->kv_heads * e->head_dim;
+    int64_t row = (int64_t)e->kv_heads * e->head_dim, t0, t1;
+    tq_share(w, e->T, 1, &t0, &t1);
     for (int i = 0; i < e->n_segments; i++) {
         const tq_segment *seg = &e->segments[i];
         if (!seg->kv) continue;
-        int64_t b, end;
-        tq_share(w, seg->n, 1, &b, &end);
-        for (int64_t t = b; t < end; t++) {
-            int pos = seg->kv->length + (int)t;
-            e->k->quant_row[seg->kv->type](tq_kv_at(seg->kv, e->layer, 0, pos), k + (seg->row + t) * row, row);
-            e->k->quant_row[seg->kv->type](tq_kv_at(seg->kv, e->layer, 1, pos), v + (seg->row + t) * row, row);
+        for (int64_t t = seg->row > t0 ? seg->row : t0; t < t1 && t < seg->row + seg->n; t++) {
+            int pos = seg->kv->length + (int)t - seg->row;
+            e->k->quant_row[seg->kv->type](tq_kv_at(seg->kv, e->layer, 0, pos), k + t * row, row);
+            e->k->quant_row[seg->kv->type](tq_kv_at(seg->kv, e->layer, 1, pos), v + t * row, row);
         }
     }
 }
@@ -59,7 +58,6 @@ static tq_attn describe(const tq_exec *e, const tq_step *s, const tq_segment *se
 static void attention_fwd(tq_exec *e, tq_worker *w, const tq_step *s) {
     rope(e, w, e->v[s->in[0]], e->heads, 1);
     rope(e, w, e->v[s->in[1]], e->kv_heads, 1);
-    tq_barrier(w);
     append(e, w, e->v[s->in[1]], e->v[s->in[2]]);
     tq_barrier(w);
     /* Pieces (segment, head, tile of queries) go round the workers, the long ones mixed with the short. */
@@ -71,7 +69,6 @@ static void attention_fwd(tq_exec *e, tq_worker *w, const tq_step *s) {
                 if (piece++ % w->count == w->id)
                     e->k->attn_fwd(w, &a, h, t, t + TQ_ATTN_TILE < a.n ? t + TQ_ATTN_TILE : a.n);
     }
-    tq_barrier(w);
 }
 
 static void attention_bwd(tq_exec *e, tq_worker *w, const tq_step *s) {
@@ -92,4 +89,4 @@ static void attention_bwd(tq_exec *e, tq_worker *w, const tq_step *s) {
     tq_barrier(w);
 }
 
-const tq_op tq_op_attention = {"attention", attention_fwd, attention_bwd, 1u | 2u | 4u | 8u};
+const tq_op tq_op_attention = {"attention", attention_fwd, attention_bwd, 1u | 2u | 4u | 8u, .by_rows = false};

@@ -2,10 +2,9 @@
 #include "ops/op.h"
 
 static void glu_fwd(tq_exec *e, tq_worker *w, const tq_step *s) {
-    int64_t b, end;
-    tq_share(w, (int64_t)e->T * e->width[s->out], 64, &b, &end);
-    e->k->silu_mul(e->v[s->out] + b, e->v[s->in[0]] + b, e->v[s->in[1]] + b, end - b);
-    tq_barrier(w);
+    int64_t t0, t1, n = e->width[s->out];
+    tq_share(w, e->T, 1, &t0, &t1);
+    e->k->silu_mul(e->v[s->out] + t0 * n, e->v[s->in[0]] + t0 * n, e->v[s->in[1]] + t0 * n, (t1 - t0) * n);
 }
 
 /* gate and up are read by nobody else, so their gradients are set. */
@@ -17,4 +16,4 @@ static void glu_bwd(tq_exec *e, tq_worker *w, const tq_step *s) {
     tq_barrier(w);
 }
 
-const tq_op tq_op_glu = {"glu", glu_fwd, glu_bwd, 1u | 2u};
+const tq_op tq_op_glu = {"glu", glu_fwd, glu_bwd, 1u | 2u, .by_rows = true};

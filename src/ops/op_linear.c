@@ -8,9 +8,9 @@ void tq_dot_rows(tq_exec *e, tq_worker *w, const tq_weight *weight, int T, const
     int64_t n = weight->rows, k = weight->cols, blocks = k / 32;
     bool int8 = e->int8 && e->k->rows_q8[weight->type];
     if (int8 && !quantized) {
-        int64_t b, end;
-        tq_share(w, T * blocks, 1, &b, &end);
-        e->k->quant_q8(e->xq + b, x + b * 32, (end - b) * 32);
+        int64_t t0, t1;
+        tq_share(w, T, 1, &t0, &t1);
+        e->k->quant_q8(e->xq + t0 * blocks, x + t0 * k, (t1 - t0) * k);
         tq_barrier(w);
     }
     int64_t j0, j1;
@@ -119,6 +119,8 @@ static void linear_fwd(tq_exec *e, tq_worker *w, const tq_step *s) {
         tq_dot_rows(e, w, weight, e->T, x, y, s->same_input && e->k->rows_q8[e->weights[s[-1].role].type]);
     else
         output_fwd(e, w, weight, x, y, tail_of(&add));
+    const float *bias = s->bias != TQ_ROLE_NONE ? e->weights[s->bias].data : NULL;
+    if (e->bare && !bias) return;
     tq_barrier(w);
     if (only && (e->decode || add.plain)) take(e, w, e->T, weight->rows, &add, !e->decode, y);
     int i = 0, t0, t1;
@@ -129,7 +131,14 @@ static void linear_fwd(tq_exec *e, tq_worker *w, const tq_step *s) {
             site->fwd(e, w, site, hats->items[h].scale, t0, t1, x, &add);
             take(e, w, t1 - t0, weight->rows, &add, false, y + t0 * weight->rows);
         }
-    if (s->bias != TQ_ROLE_NONE && e->weights[s->bias].data) add_bias(e, w, e->weights[s->bias].data, y, weight->rows);
+    if (bias) add_bias(e, w, bias, y, weight->rows);
+}
+
+bool tq_step_joined(const tq_exec *e, const tq_step *s) {
+    if (s[0].op->by_rows && s[1].op->by_rows) return true;
+    if (s[1].op != &tq_op_linear || !e->bare) return false;
+    if (s[0].op == &tq_op_linear) return s[1].same_input; /* outputs of their own, and x is only read */
+    return s[0].op->by_rows && e->int8 && e->k->rows_q8[e->weights[s[1].role].type];
 }
 
 /* dbias[j] += sum over rows of dy[t, j]: workers share columns. */
@@ -203,4 +212,4 @@ static void linear_bwd(tq_exec *e, tq_worker *w, const tq_step *s) {
         }
 }
 
-const tq_op tq_op_linear = {"linear", linear_fwd, linear_bwd, 1u};
+const tq_op tq_op_linear = {"linear", linear_fwd, linear_bwd, 1u, .by_rows = false};

@@ -11,7 +11,6 @@ static void norm_fwd(tq_exec *e, tq_worker *w, const tq_step *s) {
     int64_t t0, t1;
     tq_share(w, e->T, 1, &t0, &t1);
     for (int64_t t = t0; t < t1; t++) e->k->rms_norm(y + t * C, x + t * C, weight, e->eps, C);
-    tq_barrier(w);
 }
 
 /* The weight's gradient is a sum over rows: workers share its columns. */
@@ -43,4 +42,4 @@ static void norm_bwd(tq_exec *e, tq_worker *w, const tq_step *s) {
     tq_barrier(w);
 }
 
-const tq_op tq_op_norm = {"norm", norm_fwd, norm_bwd, 1u};
+const tq_op tq_op_norm = {"norm", norm_fwd, norm_bwd, 1u, .by_rows = true};
