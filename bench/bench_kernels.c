@@ -20,7 +20,7 @@ typedef struct job {
     int64_t n, width;
     tq_type type;
     float *y, *d_o, *dq, *dk, *dv;
-    int what;
+    int what, T;
 } job;
 
 static void gemm_job(tq_worker *w, void *arg) {
@@ -34,7 +34,7 @@ static void rows_job(tq_worker *w, void *arg) {
     tq_share(w, j->n, 16, &b, &e);
     const char *rows = j->w + (size_t)b * j->row_bytes;
     if (j->x8)
-        j->k->rows_q8[j->type](j->y + b, rows, j->row_bytes, e - b, j->width, j->x8);
+        j->k->rows_q8[j->type](j->y + b, j->n, rows, j->row_bytes, e - b, j->width, j->x8, j->T ? j->T : 1);
     else
         j->k->rows_f32[j->type](j->y + b, rows, j->row_bytes, e - b, j->width, j->x);
 }
@@ -134,9 +134,9 @@ static void bench_rows(const tq_kernels *k, tq_pool *pool, tq_mem *mem) {
     static const tq_type types[] = {TQ_Q4_1, TQ_Q4_0, TQ_Q8_0, TQ_Q4_K, TQ_Q5_K, TQ_Q6_K,
                                     TQ_Q5_0, TQ_Q5_1, TQ_F16,  TQ_BF16, TQ_F32};
     const int64_t width = 1536, n = 65536;
-    float *x = filled(mem, (size_t)width * 4), *y = filled(mem, (size_t)n * 4);
-    tq_q8 *q = filled(mem, (size_t)width / 32 * sizeof *q);
-    k->quant_q8(q, x, width);
+    float *x = filled(mem, (size_t)width * 4), *y = filled(mem, 8 * (size_t)n * 4);
+    tq_q8 *q = filled(mem, 8 * (size_t)width / 32 * sizeof *q);
+    for (int t = 0; t < 8; t++) k->quant_q8(q + t * width / 32, x, width);
     for (size_t t = 0; t < sizeof types / sizeof *types; t++) {
         size_t bytes = tq_type_row_bytes(types[t], width);
         char *w = filled(mem, bytes * (size_t)n);
@@ -148,6 +148,9 @@ static void bench_rows(const tq_kernels *k, tq_pool *pool, tq_mem *mem) {
             printf("   q8 %6.2f GB/s", 1e-9 * (double)bytes * (double)n / best(pool, rows_job, &j));
             j.n = 1024;
             printf("   q8 from cache %6.2f GB/s", 1e-9 * (double)bytes * 1024 / best(pool, rows_job, &j));
+            j.n = n;
+            j.T = 8;
+            printf("   8 rows %6.2f GB/s each", 8e-9 * (double)bytes * (double)n / best(pool, rows_job, &j));
         }
         printf("\n");
         tq_free(mem, w);

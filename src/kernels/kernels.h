@@ -135,9 +135,11 @@ typedef struct tq_kernels {
     /* n a multiple of 32. */
     void (*quant_q8)(tq_q8 *y, const float *x, int64_t n);
     /* Decode: y[j] = dot of stored row j (of n rows, row_bytes apart, length k) with x, for every type.
-     * _f32 keeps x in f32, _q8 takes x as int8 blocks (k a multiple of 32; NULL for F32/F16/BF16 rows). */
+     * _f32 keeps x in f32, _q8 takes T rows of x as int8 blocks (k a multiple of 32; NULL for F32/F16/BF16 rows), whose
+     * results are y_row apart and of the same bits for every T. */
     void (*rows_f32[TQ_TYPE_END])(float *y, const void *w, size_t row_bytes, int64_t n, int64_t k, const float *x);
-    void (*rows_q8[TQ_TYPE_END])(float *y, const void *w, size_t row_bytes, int64_t n, int64_t k, const tq_q8 *x);
+    void (*rows_q8[TQ_TYPE_END])(float *y, int64_t y_row, const void *w, size_t row_bytes, int64_t n, int64_t k,
+                                 const tq_q8 *x, int T);
 
     /* --- blocks, called by every worker of a region; no barrier inside: the caller puts one behind ---- */
     void (*gemm)(tq_worker *w, const struct tq_kernels *kernels, const tq_gemm *g);

@@ -97,8 +97,11 @@ TQ_INLINE float lanes_sum(vf acc[LANES]) {
     }
 /* rows_q8 of a format whose row_q8(row, k, x) is the product of one row. */
 #define ROWS_Q8(name)                                                                                                  \
-    void TQ_FN(rows_q8_##name)(float *y, const void *w, size_t row_bytes, int64_t n, int64_t k, const tq_q8 *x) {      \
-        for (int64_t j = 0; j < n; j++) y[j] = row_q8((const uint8_t *)w + (size_t)j * row_bytes, k, x);               \
+    void TQ_FN(rows_q8_##name)(float *y, int64_t y_row, const void *w, size_t row_bytes, int64_t n, int64_t k,         \
+                               const tq_q8 *x, int T) {                                                                \
+        for (int64_t j = 0; j < n; j++)                                                                                \
+            for (int t = 0; t < T; t++)                                                                                \
+                y[t * y_row + j] = row_q8((const uint8_t *)w + (size_t)j * row_bytes, k, x + t * (k / 32));            \
     }
 
 /* Product of one row of blocks of 32 whose values are unsigned bytes(block): w = d q + m, or, without a stored minimum
@@ -143,45 +146,68 @@ static inline void make_quartets(quartet *to, const tq_q8 *x, int64_t n) {
     }
 }
 
-TQ_INLINE float row_quartets(const uint8_t *p, int head, bool one, float zero, const quartet *x, int64_t n) {
+/* One row of the format and T rows of x, whose quartets are QUARTETS apart. Each of the T sums is made in the same
+ * order for every T. */
+enum { QUARTETS = 32, TOGETHER = 4 };
+TQ_INLINE void row_quartets(int T, const uint8_t *p, int head, bool one, float zero, const quartet *x, int64_t n,
+                            float *sums) {
     const int bytes = head + 16;
-    vf acc[2] = {vf_zero(), vf_zero()};
-    f8x mins = f8x_zero();
-    int64_t i = 0;
-    for (; i + 2 <= n; i += 2, p += 8 * bytes) TQ_UNROLL for (int e = 0; e < 2; e++) {
-            const uint8_t *at = p + 4 * e * bytes;
-            f8x heads = f8x_mul(f8x_halves(at, bytes, one), f8x_load(x[i + e].heads));
-            mins = f8x_add(mins, heads);
-            acc[e] = vf_fma(vf_spread(heads), vf_dot_nibbles(at + head, bytes, x[i + e].lo, x[i + e].hi), acc[e]);
-        }
-    for (; i < n; i++, p += 4 * bytes) {
-        f8x heads = f8x_mul(f8x_halves(p, bytes, one), f8x_load(x[i].heads));
-        mins = f8x_add(mins, heads);
-        acc[0] = vf_fma(vf_spread(heads), vf_dot_nibbles(p + head, bytes, x[i].lo, x[i].hi), acc[0]);
+    vf acc[TOGETHER][2];
+    f8x mins[TOGETHER];
+    TQ_UNROLL for (int t = 0; t < T; t++) {
+        acc[t][0] = acc[t][1] = vf_zero();
+        mins[t] = f8x_zero();
     }
-    float h[8];
-    f8x_store(h, mins);
-    float m = (h[1] + h[5]) + (h[3] + h[7]), sum = vf_sum(vf_add(acc[0], acc[1]));
-    return one ? sum - zero * m : sum + m;
+    for (int64_t i = 0; i < n; i += 2) TQ_UNROLL for (int e = 0; e < 2; e++, p += 4 * bytes) {
+            if (e == 1 && i + 1 == n) break;
+            const f8x halves = f8x_halves(p, bytes, one);
+            const nibbles q = nibbles_load(p + head, bytes);
+            TQ_UNROLL for (int t = 0; t < T; t++) {
+                const quartet *xt = &x[t * QUARTETS + i + e];
+                f8x heads = f8x_mul(halves, f8x_load(xt->heads));
+                mins[t] = f8x_add(mins[t], heads);
+                acc[t][e] = vf_fma(vf_spread(heads), nibbles_dot(q, xt->lo, xt->hi), acc[t][e]);
+            }
+        }
+    TQ_UNROLL for (int t = 0; t < T; t++) {
+        float h[8];
+        f8x_store(h, mins[t]);
+        float m = (h[1] + h[5]) + (h[3] + h[7]), sum = vf_sum(vf_add(acc[t][0], acc[t][1]));
+        sums[t] = one ? sum - zero * m : sum + m;
+    }
+}
+
+/* All rows for T <= TOGETHER rows of x. */
+TQ_INLINE void rows_quartets(int T, float *y, int64_t y_row, const uint8_t *w, size_t row_bytes, int64_t n, int64_t k,
+                             const tq_q8 *x, int head, bool one, float zero, b32 (*bytes_of)(const uint8_t *)) {
+    quartet q[TOGETHER * QUARTETS];
+    const int bytes = head + 16;
+    const int64_t all = k / 128;
+    for (int64_t at = 0; at == 0 || at < all; at += QUARTETS) {
+        const int64_t some = all - at < QUARTETS ? all - at : QUARTETS;
+        for (int t = 0; t < T; t++) make_quartets(q + t * QUARTETS, x + t * (k / 32) + 4 * at, some);
+        for (int64_t j = 0; j < n; j++) {
+            const uint8_t *row = w + (size_t)j * row_bytes;
+            float sums[TOGETHER];
+            row_quartets(T, row + 4 * at * bytes, head, one, zero, q, some, sums);
+            for (int t = 0; t < T; t++) {
+                float *to = &y[t * y_row + j];
+                *to = at == 0 ? sums[t] : *to + sums[t];
+                if (at + some < all || k % 128 == 0) continue;
+                *to += row_q8_unsigned(row + 4 * all * bytes, bytes, one, zero, bytes_of, k % 128,
+                                       x + t * (k / 32) + 4 * all);
+            }
+        }
+    }
 }
 
 #define ROWS_Q8_NIBBLES(name, head, one, zero)                                                                         \
-    void TQ_FN(rows_q8_##name)(float *y, const void *w, size_t row_bytes, int64_t n, int64_t k, const tq_q8 *x) {      \
-        enum { MOST = 32 };                                                                                            \
-        quartet q[MOST];                                                                                               \
-        for (int64_t at = 0; at == 0 || at < k / 128; at += MOST) {                                                    \
-            const int64_t left = k / 128 - at, some = left < MOST ? left : MOST;                                       \
-            make_quartets(q, x + 4 * at, some);                                                                        \
-            for (int64_t j = 0; j < n; j++) {                                                                          \
-                const uint8_t *row = (const uint8_t *)w + (size_t)j * row_bytes;                                       \
-                float sum = row_quartets(row + 4 * at * ((head) + 16), head, one, zero, q, some);                      \
-                y[j] = at == 0 ? sum : y[j] + sum;                                                                     \
-                if (left > MOST || k % 128 == 0) continue;                                                             \
-                const int64_t done = k / 32 - k / 32 % 4;                                                              \
-                y[j] +=                                                                                                \
-                    row_q8_unsigned(row + done * ((head) + 16), (head) + 16, one, zero, bytes_of, k % 128, x + done);  \
-            }                                                                                                          \
-        }                                                                                                              \
+    void TQ_FN(rows_q8_##name)(float *y, int64_t y_row, const void *w, size_t row_bytes, int64_t n, int64_t k,         \
+                               const tq_q8 *x, int T) {                                                                \
+        for (; T >= TOGETHER; T -= TOGETHER, y += TOGETHER * y_row, x += TOGETHER * (k / 32))                          \
+            rows_quartets(TOGETHER, y, y_row, w, row_bytes, n, k, x, head, one, zero, bytes_of);                       \
+        for (; T >= 1; T--, y += y_row, x += k / 32)                                                                   \
+            rows_quartets(1, y, y_row, w, row_bytes, n, k, x, head, one, zero, bytes_of);                              \
     }
 #else
 #define ROWS_Q8_NIBBLES(name, head, one, zero)                                                                         \

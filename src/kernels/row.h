@@ -54,7 +54,8 @@ void TQ_FN(quant_q8)(tq_q8 *y, const float *x, int64_t n);
 #define FORMAT(type, name, block, bytes)                                                                               \
     void TQ_FN(dequant_##name)(float *y, const void *x, int64_t n);                                                    \
     void TQ_FN(rows_f32_##name)(float *y, const void *w, size_t row_bytes, int64_t n, int64_t k, const float *x);      \
-    void TQ_FN(rows_q8_##name)(float *y, const void *w, size_t row_bytes, int64_t n, int64_t k, const tq_q8 *x);
+    void TQ_FN(rows_q8_##name)(float *y, int64_t y_row, const void *w, size_t row_bytes, int64_t n, int64_t k,         \
+                               const tq_q8 *x, int T);
 #include "kernels/format.def"
 #undef FLOAT
 #undef FORMAT

@@ -181,17 +181,23 @@ static inline vf vf_sums(vf r[VW]) {
 }
 
 #ifdef TQ_SIMD_VNNI
-/* Lanes 4i .. 4i + 3 add up to the product of block i of four: 16 bytes of nibbles each, `bytes` apart, with the first
- * 16 values of each block in lo and the others in hi. */
-static inline vf vf_dot_nibbles(const uint8_t *p, int bytes, const int8_t *lo, const int8_t *hi) {
+/* Four blocks of 32 4-bit values, 16 bytes each and `bytes` apart: the first 16 values of each block, and the others.
+ */
+typedef struct nibbles {
+    __m512i lo, hi;
+} nibbles;
+static inline nibbles nibbles_load(const uint8_t *p, int bytes) {
     __m512i q = _mm512_castsi128_si512(_mm_loadu_si128((const __m128i *)(const void *)p));
     q = _mm512_inserti32x4(q, _mm_loadu_si128((const __m128i *)(const void *)(p + bytes)), 1);
     q = _mm512_inserti32x4(q, _mm_loadu_si128((const __m128i *)(const void *)(p + 2 * bytes)), 2);
     q = _mm512_inserti32x4(q, _mm_loadu_si128((const __m128i *)(const void *)(p + 3 * bytes)), 3);
     const __m512i low = _mm512_set1_epi8(15);
-    __m512i sum = _mm512_dpbusd_epi32(_mm512_setzero_si512(), _mm512_and_si512(q, low), _mm512_loadu_si512(lo));
-    q = _mm512_and_si512(_mm512_srli_epi16(q, 4), low);
-    return _mm512_cvtepi32_ps(_mm512_dpbusd_epi32(sum, q, _mm512_loadu_si512(hi)));
+    return (nibbles){_mm512_and_si512(q, low), _mm512_and_si512(_mm512_srli_epi16(q, 4), low)};
+}
+/* Lanes 4i .. 4i + 3 add up to the product of block i. */
+static inline vf nibbles_dot(nibbles q, const int8_t *lo, const int8_t *hi) {
+    __m512i sum = _mm512_dpbusd_epi32(_mm512_setzero_si512(), q.lo, _mm512_loadu_si512(lo));
+    return _mm512_cvtepi32_ps(_mm512_dpbusd_epi32(sum, q.hi, _mm512_loadu_si512(hi)));
 }
 /* Lanes 4i .. 4i + 3 are v[2 i]. */
 static inline vf vf_spread(f8x v) {

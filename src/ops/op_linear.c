@@ -18,12 +18,9 @@ void tq_dot_rows(tq_exec *e, tq_worker *w, const tq_weight *weight, int T, const
     for (int64_t j = j0; j < j1; j += BLOCK) {
         int64_t count = j1 - j < BLOCK ? j1 - j : BLOCK;
         const char *rows = (const char *)weight->data + (size_t)j * weight->row_bytes;
-        for (int64_t t = 0; t < T; t++) {
-            if (int8)
-                e->k->rows_q8[weight->type](y + t * n + j, rows, weight->row_bytes, count, k, e->xq + t * blocks);
-            else
-                e->k->rows_f32[weight->type](y + t * n + j, rows, weight->row_bytes, count, k, x + t * k);
-        }
+        if (int8) e->k->rows_q8[weight->type](y + j, n, rows, weight->row_bytes, count, k, e->xq, T);
+        for (int64_t t = 0; !int8 && t < T; t++)
+            e->k->rows_f32[weight->type](y + t * n + j, rows, weight->row_bytes, count, k, x + t * k);
     }
 }
 

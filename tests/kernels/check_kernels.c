@@ -33,11 +33,11 @@ int main(void) {
         cmocka_unit_test(check_silu_backward), cmocka_unit_test(check_adamw),
         cmocka_unit_test(check_halves),        cmocka_unit_test(check_vectors_of_gguf),
         cmocka_unit_test(check_dequant),       cmocka_unit_test(check_rows_f32),
-        cmocka_unit_test(check_rows_q8),       cmocka_unit_test(check_quant_q8),
-        cmocka_unit_test(check_gemm_values),   cmocka_unit_test(check_gemm_types),
-        cmocka_unit_test(check_gemm_bf16),     cmocka_unit_test(check_gemm_bits),
-        cmocka_unit_test(check_attn_values),   cmocka_unit_test(check_attn_bits),
-        cmocka_unit_test(check_attn_backward),
+        cmocka_unit_test(check_rows_q8),       cmocka_unit_test(check_rows_q8_together),
+        cmocka_unit_test(check_quant_q8),      cmocka_unit_test(check_gemm_values),
+        cmocka_unit_test(check_gemm_types),    cmocka_unit_test(check_gemm_bf16),
+        cmocka_unit_test(check_gemm_bits),     cmocka_unit_test(check_attn_values),
+        cmocka_unit_test(check_attn_bits),     cmocka_unit_test(check_attn_backward),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -145,6 +145,34 @@ void check_rows_f32(void **state) {
         }
 }
 
+/* Several rows of x at once give each the bits that it has alone. */
+static void together(const tq_kernels *k, tq_type type, int64_t width, int64_t n) {
+    enum { T = 7 };
+    size_t bytes = tq_type_row_bytes(type, width);
+    uint8_t *w = guard(bytes * (size_t)n, false);
+    for (int64_t j = 0; j < n; j++) memcpy(w + (size_t)j * bytes, random_weights(type, width, false), bytes);
+    tq_q8 *q = guard((size_t)(T * width / 32) * sizeof *q, false);
+    float *y = guard((size_t)(T * n) * 4, false), *alone = guard((size_t)n * 4, false);
+    for (int t = 0; t < T; t++) k->quant_q8(q + t * width / 32, guard_floats(width, false), width);
+    k->rows_q8[type](y, n, w, bytes, n, width, q, T);
+    for (int t = 0; t < T; t++) {
+        k->rows_q8[type](alone, n, w, bytes, n, width, q + t * width / 32, 1);
+        assert_memory_equal(alone, y + t * n, (size_t)n * 4);
+    }
+    guard_reset();
+}
+
+void check_rows_q8_together(void **state) {
+    (void)state;
+    FOR_ROWS(k)
+    for (int t = 0; t < N_TYPES; t++) {
+        if (!k->rows_q8[types[t]]) continue;
+        for (int blocks = 1; blocks <= 9; blocks += 4)
+            together(k, types[t], (int64_t)tq_type_get(types[t])->block * blocks, 3);
+        together(k, types[t], 5120 + 256, 2); /* longer than what is rearranged at a time */
+    }
+}
+
 void check_rows_q8(void **state) {
     (void)state;
     FOR_ROWS(k)
@@ -175,7 +203,7 @@ void check_rows_q8(void **state) {
                         if (i % 34 >= 2) ((uint8_t *)r)[i] = j % 2 ? 0x80 : 0x7f;
                 if (bytes) memcpy(w + (size_t)j * stride, r, bytes);
             }
-            k->rows_q8[types[t]](y, w, stride, n, width, q);
+            k->rows_q8[types[t]](y, n, w, stride, n, width, q, 1);
             for (int64_t j = 0; j < n; j++) {
                 double sum = 0, size = 1e-9;
                 if (width)
