@@ -65,21 +65,23 @@ class Side:
 
 
 class Row:
-    """A line of the table. sides[0] is ours, the others are functions that make the peers' (they may have to write a file
-    first). bars: the ratio that must be reached, by the peer's name. less: the figure is better when smaller, and its
-    ratio is turned round. A ratio above 1 is always in our favour."""
+    """A line of the table. sides[0] is ours; the others are functions that make the peers' (they may have to write a file
+    first), which are measured with --full alone unless they are native programs. bars: the ratio that must be reached, by
+    the peer's name. less: the figure is better when smaller, and its ratio is turned round. A ratio above 1 is always in
+    our favour."""
 
-    def __init__(self, unit, sides, pairs=5, less=False, bars=None):
-        self.unit, self.sides, self.pairs, self.less = unit, sides, pairs, less
+    def __init__(self, unit, sides, pairs=5, less=False, bars=None, short_pairs=3, native=False):
+        self.unit, self.sides, self.less, self.native = unit, sides, less, native
+        self.pairs, self.short_pairs = pairs, short_pairs
         self.bars = bars or {}
 
-    def measure(self, name, with_peers, priority, threads, pairs=None):
+    def measure(self, name, full, priority, threads, pairs=None):
         """A result for each side: its figures, in order of the runs, which alternate between the sides; and whether a
         peer had to be left out."""
-        sides = [self.sides[0]] + ([make() for make in self.sides[1:]] if with_peers else [])
+        sides = [self.sides[0]] + ([make() for make in self.sides[1:]] if full or self.native else [])
         runs = [[] for _ in sides]
         failed = []
-        for _ in range(pairs or (self.pairs if with_peers else 3)):
+        for _ in range(pairs or (self.pairs if full else self.short_pairs)):
             for i, side in enumerate(sides):
                 if side in failed:
                     continue

@@ -28,6 +28,9 @@ class Setup:
     def peer(self, name, *arguments):
         return [self.python, "-W", "ignore", os.path.join(HERE, "peers", name), *map(str, arguments)]
 
+    def gemm_engines(self):
+        return subprocess.run([self.bench("gemm"), "engines"], check=True, stdout=subprocess.PIPE, text=True).stdout.split()
+
     def count_tokens(self, text):
         out = subprocess.run([self.toque, "tokenize", "-m", self.model, "--ids", "--quiet"], input=text.encode(), check=True,
                              stdout=subprocess.PIPE).stdout
@@ -161,6 +164,22 @@ def tokenizing(s):
                                      python=True)], bars={"tokenizers": 10})
 
 
+GEMM_SHAPES = {"135M": (576, 1536), "1B": (2048, 8192), "7B": (4096, 11008)}  # C, F of the largest weight of a layer
+GEMM_WORK = {"y": "XW'", "dx": "dYW", "dw": "dY'X"}
+
+
+def product(s, compute, work, shape):
+    """A product of 512 rows with a weight; the peers' are C libraries, so they are part of the short form too."""
+    C, F = GEMM_SHAPES[shape]
+
+    def side(engine):
+        argv = [s.bench("gemm"), engine, compute, work, "512", str(C), str(F), str(s.threads)]
+        return Side(engine, argv, lambda fields, seconds, folder: fields["gflop_per_second"])
+
+    peers = [e for e in s.gemm_engines() if e != "toque" and (e, compute) != ("openblas", "bf16")]
+    return Row("GFLOP/s", [side("toque")] + [lambda e=e: side(e) for e in peers], pairs=3, short_pairs=2, native=True)
+
+
 # name: (what makes the row, whether it is part of the short form)
 ROWS = {
     "decode": (decode, True),
@@ -168,4 +187,8 @@ ROWS = {
     "LoRA r8 4x256": (lora_short, True),
     "start to first token": (start, True),
     "tokenizing, one core": (tokenizing, True),
+} | {
+    f"gemm {compute} {GEMM_WORK[work]} {shape}":
+        (lambda s, compute=compute, work=work, shape=shape: product(s, compute, work, shape), True)
+    for compute in ("f32", "bf16") for work in GEMM_WORK for shape in GEMM_SHAPES
 }
