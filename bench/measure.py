@@ -66,14 +66,28 @@ class Side:
 
 class Row:
     """A line of the table. sides[0] is ours; the others are functions that make the peers' (they may have to write a file
-    first), which are measured with --full alone unless they are native programs. bars: the ratio that must be reached, by
-    the peer's name. less: the figure is better when smaller, and its ratio is turned round. A ratio above 1 is always in
-    our favour."""
+    first), which are measured with --full alone unless they are native programs. bars and aims: the ratios that must and
+    should be reached, by the peer's name; under our own name the figure itself. peak: the bytes that must not be passed.
+    less: the figure is better when smaller, and its ratio is turned round. A ratio above 1 is always in our favour."""
 
-    def __init__(self, unit, sides, pairs=5, less=False, bars=None, short_pairs=3, native=False):
+    def __init__(self, unit, sides, pairs=5, less=False, bars=None, aims=None, peak=None, short_pairs=3, native=False):
         self.unit, self.sides, self.less, self.native = unit, sides, less, native
         self.pairs, self.short_pairs = pairs, short_pairs
-        self.bars = bars or {}
+        self.bars, self.aims, self.peak = bars or {}, aims or {}, peak
+
+    def verdict(self, result):
+        """What is reached of what was set for a side."""
+        notes, mine = [], "ratio" not in result
+        figure = result["median"] if mine else result["ratio"]
+        for word, table in (("bar", self.bars), ("aim", self.aims)):
+            if result["side"] in table:
+                set_at = table[result["side"]]
+                reached = figure <= set_at if mine and self.less else figure >= set_at
+                notes.append(f"{word} {set_at:g}: {'reached' if reached else 'NOT REACHED'}")
+        if mine and self.peak:
+            within = result["peak_bytes"] <= self.peak
+            notes.append(f"at most {self.peak / 1e9:g} GB: {'kept' if within else 'NOT KEPT'}")
+        return notes
 
     def measure(self, name, full, priority, threads, pairs=None):
         """A result for each side: its figures, in order of the runs, which alternate between the sides; and whether a

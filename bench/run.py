@@ -43,20 +43,17 @@ def figure(x):
 
 def print_row(name, row, results, before):
     for r in results:
-        note = ""
-        if r.get("tokens", 0) != results[0].get("tokens", 0) and "tokens" in r:
+        notes = row.verdict(r)
+        if r.get("tokens") != results[0].get("tokens"):
             warn(f"{name}: {r['side']} made {r['tokens']} tokens and toque {results[0]['tokens']}: not the same work")
         if "ratio" in r:
-            note = f"{r['ratio']:.2f}x ({min(r['ratios']):.2f} to {max(r['ratios']):.2f})"
-            if r["side"] in row.bars:
-                bar = row.bars[r["side"]]
-                note += f", bar {bar:g}: {'reached' if r['ratio'] >= bar else 'NOT REACHED'}"
-        elif r["side"] == "toque" and name in before:
+            notes.insert(0, f"{r['ratio']:.2f}x ({min(r['ratios']):.2f} to {max(r['ratios']):.2f})")
+        elif name in before:
             old = before[name]
             change = old["median"] / r["median"] if row.less else r["median"] / old["median"]
-            note = f"{change:.2f}x of {old['commit']}"
+            notes.insert(0, f"{change:.2f}x of {old['commit']}")
         print(f"{name if r is results[0] else '':24} {r['side']:16} {figure(r['median']):>9} {row.unit:9} [{figure(r['min'])}, {figure(r['max'])}]"
-              f"  peak {r['peak_bytes'] / 1e9:.3f} GB  {note}", flush=True)
+              f"  peak {r['peak_bytes'] / 1e9:.3f} GB  {', '.join(notes)}", flush=True)
 
 
 def main():
@@ -77,7 +74,7 @@ def main():
     status = 0
     with tempfile.TemporaryDirectory(prefix="toque-bench-") as folder:
         python = os.path.join(a.peers, "bin", "python") if a.peers else None
-        setup = rows_module.Setup(root, a.build, a.model, python, folder, threads)
+        setup = rows_module.Setup(root, a.build, a.model, python, folder, threads, priority)
         where = dict(machine(setup), threads=threads, realtime=priority.on)
         print(f"{where['cpu']}, {where['isa']}, {threads} threads, commit {where['commit']}, "
               f"{'real-time' if priority.on else 'normal'} priority; median [min, max]; a ratio above 1 is in our favour")
