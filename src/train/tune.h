@@ -34,7 +34,7 @@ typedef struct tq_tune {
     tq_progress_state at;
     float *best; /* [adapter->n] with keep best */
     json_t *inputs;
-    int64_t saved;   /* the step of the checkpoint on disk; -1: none */
+    int64_t saved;   /* the step of the checkpoint that holds this state; -1: none */
     int64_t resumed; /* the step that this process began at */
 } tq_tune;
 

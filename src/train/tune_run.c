@@ -77,16 +77,17 @@ static const float *kept_values(const tq_tune *t) {
     return t->best && t->at.best_step > 0 ? t->best : NULL;
 }
 
+/* The checkpoint comes last: a run that has one of its last step has nothing left to write. */
 static toque_status save(tq_tune *t, const tq_tune_events *events, toque_error *err) {
     if (t->saved == t->at.step) return TOQUE_OK;
     TQ_TRY(tq_metrics_sync(&t->metrics, err));
+    TQ_TRY(tq_adapter_save(t->adapter, t->run.dir, kept_values(t), err));
     tq_checkpoint c = checkpoint_of(t);
     c.best = t->at.best_step > 0 ? t->best : NULL;
     char *path = tq_run_path(&t->run, TQ_RUN_STATE);
     if (!path) return TQ_NOMEM(err);
     toque_status status = tq_checkpoint_save(&t->ctx->mem, path, &c, err);
     tq_free(&t->ctx->mem, path);
-    if (status == TOQUE_OK) status = tq_adapter_save(t->adapter, t->run.dir, kept_values(t), err);
     if (status != TOQUE_OK) return status;
     t->saved = t->at.step;
     if (events->saved) events->saved(events->arg, t->at.step);
@@ -118,6 +119,7 @@ static toque_status evaluate(tq_tune *t, const tq_tune_events *events, toque_err
     TQ_TRY(tq_metrics_put_eval(&t->metrics, at->step, epochs_at(t, at->step), loss, targets, err));
     at->evaluated = at->step;
     at->last_eval = loss;
+    t->saved = -1; /* a checkpoint of this step, if there is one, was made before the evaluation */
     bool best = at->step > 0 && (at->best_step == 0 || loss < at->best_eval);
     if (at->step == 0) at->base_eval = loss;
     if (best) {
