@@ -146,6 +146,33 @@ static void a_resumed_run_must_be_the_same_run(void **state) {
     assert_same_runs(place(whole, "whole"), dir);
 }
 
+/* The portable row stands for another CPU; a machine that has no other could not tell the difference. */
+static void a_resumed_run_must_be_on_the_same_machine(void **state) {
+    (void)state;
+    char dir[128], whole[128];
+    toque_error err;
+    script s = {.cancel_at = 3};
+    place(dir, "moved");
+    assert_int_equal(tune(dir, TQ_RUN_NEW, data_path, usual, &s, NULL, &err), TOQUE_ECANCELED);
+    setenv("TOQUE_ISA", "ref", 1);
+    assert_int_equal(tune(dir, TQ_RUN_RESUME, data_path, usual, NULL, NULL, &err), TOQUE_EINVAL);
+    assert_non_null(strstr(err.message, "instruction set was "));
+    assert_non_null(strstr(err.message, "now it is ref"));
+    assert_non_null(strstr(err.message, "--other-machine"));
+    unsetenv("TOQUE_ISA");
+    finish(dir, TQ_RUN_RESUME, usual, NULL, NULL); /* the refusal left it as it was */
+    assert_same_runs(place(whole, "whole"), dir);
+    place(dir, "moved2");
+    s = (script){.cancel_at = 3};
+    assert_int_equal(tune(dir, TQ_RUN_NEW, data_path, usual, &s, NULL, &err), TOQUE_ECANCELED);
+    setenv("TOQUE_ISA", "ref", 1);
+    s = (script){.cancel_at = 5, .other_machine = true};
+    assert_int_equal(tune(dir, TQ_RUN_RESUME, data_path, usual, &s, NULL, &err), TOQUE_ECANCELED);
+    assert_int_equal(s.steps, 2);
+    finish(dir, TQ_RUN_RESUME, usual, NULL, NULL); /* from here on it is a run of this machine */
+    unsetenv("TOQUE_ISA");
+}
+
 static void patience_stops_and_keeps_the_best(void **state) {
     (void)state;
     char dir[128];
@@ -280,6 +307,7 @@ int main(void) {
         cmocka_unit_test(a_canceled_run_goes_on_to_the_same_bytes),
         cmocka_unit_test(a_killed_run_goes_on_to_the_same_bytes),
         cmocka_unit_test(a_resumed_run_must_be_the_same_run),
+        cmocka_unit_test(a_resumed_run_must_be_on_the_same_machine),
         cmocka_unit_test(patience_stops_and_keeps_the_best),
         cmocka_unit_test(what_does_not_exist_or_fit_is_refused_with_a_reason),
         cmocka_unit_test(a_full_disk_ends_the_run_with_one_error_and_an_intact_checkpoint),

@@ -48,6 +48,7 @@ static const char *const usual[] = {
 typedef struct script { /* what happens in the middle of a run */
     tq_ctx *ctx;
     int64_t cancel_at, kill_at;
+    bool other_machine;
     int steps;
 } script;
 
@@ -75,6 +76,7 @@ static inline toque_status tune(const char *dir, tq_run_mode mode, const char *d
         tq_buf_init(&yaml, &r.mem, 1 << 16);
         assert_true(tq_options_to_yaml(&r.set, 0, &yaml));
         tq_tune_events events = {.arg = s, .step = on_step};
+        t.other_machine = s->other_machine;
         status = tq_tune_start(&t, dir, mode, &yaml, err);
         if (status == TOQUE_OK) status = tq_tune_run(&t, &events, err);
         if (status == TOQUE_OK) status = tq_tune_write_card(&t, yaml.data, err);
