@@ -182,7 +182,8 @@ toque_status tq_model_open(tq_model **result, tq_ctx *ctx, const char *path, toq
     }
     if (status == TOQUE_OK && m->config.arch->flags & TQ_ARCH_QK_INTERLEAVED) status = move_qk(m, err);
     if (status == TOQUE_OK) status = load_template(m, err);
-    if (status != TOQUE_OK) {
+    if (status != TOQUE_OK) { /* what reads the vocabulary and the template knows no file */
+        if (err && status != TOQUE_ENOMEM && !strstr(err->message, path)) tq_error_prefix(err, status, "%s", path);
         tq_model_close(m);
         return status;
     }
