@@ -5,6 +5,7 @@
 #include <sys/resource.h>
 
 #include "base/clock.h"
+#include "base/hash.h"
 #include "base/progress.h"
 #include "cli/data_options.h"
 #include "cli/load.h"
@@ -70,10 +71,11 @@ typedef struct job {
     double *prior; /* [labels] mean share on the prior's rows; NULL: not asked for */
     size_t *count; /* [labels] rows of each truth */
     size_t rows, right, corrected;
-    tq_buf out; /* the rows' answers */
+    tq_buf out;  /* the rows' answers */
+    char *other; /* those of the other run */
 } job;
 
-typedef toque_status row_fn(job *j, const char *truth, toque_error *err); /* j->logp is set */
+typedef toque_status row_fn(job *j, const tq_row *row, const char *truth, toque_error *err); /* j->logp is set */
 
 /* The row's conversation with the examples behind its system text; a new reference. */
 static json_t *question(const job *j, const tq_row *row) {
@@ -103,7 +105,8 @@ static toque_status each_row(job *j, const char *path, const char *what, row_fn 
     TQ_TRY(tq_rows_open(&rows, &j->cli->mem, path, &data, err));
     tq_progress_start(&progress, tq_cli_progress(j->cli), what, "rows", 0, 0);
     toque_status status = TOQUE_OK;
-    for (size_t n = 0;; n++) {
+    size_t n = 0;
+    for (;; n++) {
         const char *truth;
         TQ_GO(tq_rows_next(rows, &row, &more, err));
         if (!more) break;
@@ -120,27 +123,40 @@ static toque_status each_row(job *j, const char *path, const char *what, row_fn 
         if (status == TOQUE_OK && !fits)
             status = TQ_FAIL(err, ELIMIT, "line %u does not fit the model's context of %d tokens", row.line,
                              j->loaded.model->config.context);
-        if (status == TOQUE_OK) status = fn(j, truth, err);
+        if (status == TOQUE_OK) status = fn(j, &row, truth, err);
         if (status != TOQUE_OK) goto done;
         tq_progress_update(&progress, n + 1, NULL);
     }
-    tq_progress_end(&progress, NULL);
+    if (n == 0) status = TQ_FAIL(err, EFORMAT, "there are no rows in it");
 done:
+    tq_progress_end(&progress, NULL);
     if (status != TOQUE_OK) tq_error_prefix(err, status, "%s", path);
     tq_rows_close(rows);
     return status;
 }
 
 /* Adds the row's shares to the prior. */
-static toque_status add_prior(job *j, const char *truth, toque_error *err) {
-    (void)truth, (void)err;
+static toque_status add_prior(job *j, const tq_row *row, const char *truth, toque_error *err) {
+    (void)row, (void)truth, (void)err;
     double share;
     size_t best = tq_labels_best(j->logp, j->labels.n, &share);
     for (size_t i = 0; i < j->labels.n; i++) j->prior[i] += share * exp(j->logp[i] - j->logp[best]);
     return TOQUE_OK;
 }
 
-static toque_status add_result(job *j, const char *truth, toque_error *err) {
+/* What a row is known by in the answers: the beginning of the hash of its bytes. */
+static bool row_id(job *j, const tq_row *row, char id[65]) {
+    tq_sha256 *sha = tq_sha256_new(&j->cli->mem);
+    if (!sha) return false;
+    tq_sha256_add(sha, row->raw, row->raw_len);
+    tq_sha256_end(sha, id);
+    id[16] = 0;
+    return true;
+}
+
+static toque_status add_result(job *j, const tq_row *row, const char *truth, toque_error *err) {
+    char id[65];
+    if (!row_id(j, row, id)) return TQ_NOMEM(err);
     double share;
     size_t answer = tq_labels_best(j->logp, j->labels.n, &share), corrected = answer;
     int right = tq_labels_find(&j->labels, truth);
@@ -150,8 +166,8 @@ static toque_status add_result(job *j, const char *truth, toque_error *err) {
     j->count[right]++;
     j->right += (int)answer == right;
     j->corrected += (int)corrected == right;
-    json_t *o = json_pack("{s:s, s:s, s:b}", "label", truth, "answer", j->labels.items[corrected], "correct",
-                          (int)corrected == right);
+    json_t *o = json_pack("{s:s, s:s, s:s, s:b}", "row", id, "label", truth, "answer", j->labels.items[corrected],
+                          "correct", (int)corrected == right);
     char *line = o ? json_dumps(o, JSON_COMPACT) : NULL;
     json_decref(o);
     if (!line) return TQ_NOMEM(err);
@@ -208,18 +224,18 @@ static toque_status estimate_prior(job *j, toque_error *err) {
 
 /* Counts the rows that only this run, and only the other, got right. */
 static toque_status compare(job *j, size_t *here, size_t *there, toque_error *err) {
-    char *other;
-    size_t n, row = 0;
-    TQ_TRY(tq_read_file(&other, &n, &j->cli->mem, j->o->against, (size_t)1 << 30, err));
-    const char *a = j->out.data, *b = other;
+    size_t row = 0;
+    const char *a = j->out.data, *b = j->other;
     toque_status status = TOQUE_OK;
     for (; *a && *b; row++) {
         size_t la = strcspn(a, "\n"), lb = strcspn(b, "\n");
         json_t *x = json_loadb(a, la, 0, NULL), *y = json_loadb(b, lb, 0, NULL);
-        const char *lx = json_string_value(json_object_get(x, "label")),
-                   *ly = json_string_value(json_object_get(y, "label"));
+        const char *ix = json_string_value(json_object_get(x, "row")),
+                   *iy = json_string_value(json_object_get(y, "row"));
         bool rx = json_is_true(json_object_get(x, "correct")), ry = json_is_true(json_object_get(y, "correct"));
-        if (!lx || !ly || strcmp(lx, ly) != 0)
+        if (!iy || !json_is_boolean(json_object_get(y, "correct")))
+            status = TQ_FAIL(err, EFORMAT, "%s: line %zu is not what eval --out writes", j->o->against, row + 1);
+        else if (!ix || strcmp(ix, iy) != 0)
             status = TQ_FAIL(err, EINVAL, "%s: line %zu is of another row: both runs must be on the same file",
                              j->o->against, row + 1);
         *here += rx && !ry;
@@ -230,8 +246,9 @@ static toque_status compare(job *j, size_t *here, size_t *there, toque_error *er
         a += la + (a[la] != 0);
         b += lb + (b[lb] != 0);
     }
-    if (status == TOQUE_OK && (*a || *b)) status = TQ_FAIL(err, EINVAL, "%s has another number of rows", j->o->against);
-    tq_free(&j->cli->mem, other);
+    if (status == TOQUE_OK && (*a || *b))
+        status = TQ_FAIL(err, EINVAL, "%s has %s rows than these %zu: both runs must be on the same file",
+                         j->o->against, *b ? "more" : "fewer", j->rows);
     return status;
 }
 
@@ -286,6 +303,8 @@ static toque_status run(tq_cli *cli, void *given, toque_error *err) {
     if (!o->shots && o->shots_from) return tq_cli_usage(cli, err, "--shots-from needs --shots N");
     tq_buf_init(&j.out, &cli->mem, (size_t)1 << 30);
     toque_status status;
+    size_t n;
+    if (o->against) TQ_GO(tq_read_file(&j.other, &n, &cli->mem, o->against, (size_t)1 << 30, err));
     TQ_GO(tq_labels_read(&j.labels, &cli->mem, o->labels, err));
     j.logp = TQ_NEW_ARRAY(&cli->mem, double, j.labels.n);
     j.count = TQ_NEW_ARRAY(&cli->mem, size_t, j.labels.n);
@@ -296,13 +315,13 @@ static toque_status run(tq_cli *cli, void *given, toque_error *err) {
     if (o->shots) TQ_GO(take_shots(&j, err));
     if (o->prior) TQ_GO(estimate_prior(&j, err));
     TQ_GO(each_row(&j, cli->set.positional[0], "evaluating", add_result, err));
-    if (j.rows == 0) TQ_GO(TQ_FAIL(err, EFORMAT, "%s holds no rows", cli->set.positional[0]));
     if (o->out) TQ_GO(tq_write_file(&cli->mem, o->out, j.out.data, j.out.len, err));
     status = report(&j, tq_now() - start, err);
 done:
     json_decref(j.shots);
     tq_chooser_free(j.chooser);
     tq_buf_clear(&j.out);
+    tq_free(&cli->mem, j.other);
     tq_free(&cli->mem, j.logp);
     tq_free(&cli->mem, j.prior);
     tq_free(&cli->mem, j.count);

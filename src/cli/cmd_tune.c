@@ -18,7 +18,7 @@
 typedef struct tune_options {
     tq_recipe recipe;
     const char *output;
-    bool resume, overwrite, dry_run;
+    bool resume, other_machine, overwrite, dry_run;
 } tune_options;
 
 static const tq_option run_table[] = {
@@ -26,6 +26,8 @@ static const tq_option run_table[] = {
      "run folder to make"},
     {"resume", 0, TQ_OPT_FLAG, offsetof(tune_options, resume), "off", 0, 0, NULL, NULL, "resume_from_checkpoint",
      "go on where RUN stopped, with RUN's own recipe"},
+    {"other_machine", 0, TQ_OPT_FLAG, offsetof(tune_options, other_machine), "off", 0, 0, NULL, NULL, NULL,
+     "resume although instruction set, compute or build are others: the bytes will be others too"},
     {"overwrite", 0, TQ_OPT_FLAG, offsetof(tune_options, overwrite), "off", 0, 0, NULL, NULL, "overwrite_output_dir",
      "replace a run that is already there"},
     {"dry_run", 0, TQ_OPT_FLAG, offsetof(tune_options, dry_run), "off", 0, 0, NULL, NULL, NULL,
@@ -230,6 +232,7 @@ static toque_status train(tq_cli *cli, tq_tune *t, const tune_options *o, toque_
     toque_status status = TOQUE_OK;
     watcher w = {.cli = cli, .tune = t, .started = tq_now(), .eval_loss = NAN};
     TQ_GO(write_yaml(cli, t->ctx, &yaml, err));
+    t->other_machine = o->other_machine;
     TQ_GO(tq_tune_start(t, o->output, mode, &yaml, err));
     if (o->resume)
         tq_cli_note(cli,
@@ -270,6 +273,7 @@ static toque_status run(tq_cli *cli, void *options, toque_error *err) {
     tune_options *o = options;
     if (!o->output && !o->dry_run) return tq_cli_usage(cli, err, "give the run folder with -o RUN (or --dry-run)");
     if (o->resume && o->overwrite) return tq_cli_usage(cli, err, "--resume and --overwrite contradict each other");
+    if (o->other_machine && !o->resume) return tq_cli_usage(cli, err, "--other-machine goes with --resume");
     if (o->resume && !o->output) return tq_cli_usage(cli, err, "--resume needs the run folder: -o RUN");
     if (o->resume) TQ_TRY(take_recipe(cli, o, err));
     if (!o->recipe.model) o->recipe.model = getenv("TOQUE_MODEL");

@@ -278,7 +278,7 @@ tq_token tq_sampler_draw(tq_sampler *s, const float *logits, const tq_token *pas
         int32_t n;
         const tq_candidate *c = tq_sampler_candidates(s, logits, past, n_past, &n);
         token = c ? c[0].id : TQ_NO_TOKEN;
-        if (n > 1) {
+        if (c && n > 1) {
             tq_rng rng;
             tq_rng_init(&rng, s->o.seed, TQ_RNG_SAMPLE, stream, position);
             double high = tq_rng_u32(&rng), u = (high + tq_rng_u32(&rng) * 0x1p-32) * 0x1p-32; /* [0, 1) */

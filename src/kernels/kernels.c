@@ -65,8 +65,8 @@ toque_status tq_kernels_select(const tq_kernels **kernels, const char *cap, toqu
         cap = getenv("TOQUE_ISA");
         from = " in the environment variable TOQUE_ISA";
     }
-    const tq_kernels *best = NULL, *k;
     bool usable;
+    const tq_kernels *best = tq_kernels_row(0, &usable), *k; /* every machine can use the first */
     for (int i = 0; (k = tq_kernels_row(i, &usable)); i++) {
         if (usable) best = k;
         if (!cap || !*cap || strcmp(cap, k->isa) != 0) continue;

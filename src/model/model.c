@@ -182,7 +182,8 @@ toque_status tq_model_open(tq_model **result, tq_ctx *ctx, const char *path, toq
     }
     if (status == TOQUE_OK && m->config.arch->flags & TQ_ARCH_QK_INTERLEAVED) status = move_qk(m, err);
     if (status == TOQUE_OK) status = load_template(m, err);
-    if (status != TOQUE_OK) {
+    if (status != TOQUE_OK) { /* what reads the vocabulary and the template knows no file */
+        if (err && status != TOQUE_ENOMEM && !strstr(err->message, path)) tq_error_prefix(err, status, "%s", path);
         tq_model_close(m);
         return status;
     }
@@ -253,7 +254,7 @@ toque_status tq_model_render(tq_model *m, json_t *messages, json_t *tools, json_
 /* Whether control tokens are recognized in these bytes: in the template's own, and in a role that is a plain word,
  * since templates build headers from it ('<|' + role + '|>'); a plain word cannot hold a control token by itself. */
 static bool may_be_special(const tq_rendered *r, const tq_mark *mark) {
-    if (mark->origin.message < 0) return true;
+    if (mark->origin.message < 0) return mark->origin.field != TQ_FIELD_TOOLS; /* a schema is text of others */
     if (mark->origin.field != TQ_FIELD_ROLE) return false;
     for (size_t i = mark->start; i < mark->end; i++) {
         char c = r->text[i];

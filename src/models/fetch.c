@@ -367,8 +367,10 @@ static toque_status open_part(transfer *t, toque_error *err) {
     if (t->fd < 0) return TQ_FAIL(err, EIO, "cannot open %s: %s", part, strerror(errno));
     /* Between open and lock another process may have finished and moved the file into the store. */
     struct stat ours, named;
-    if (flock(t->fd, LOCK_EX | LOCK_NB) < 0 || fstat(t->fd, &ours) < 0 || stat(part, &named) < 0 ||
-        ours.st_ino != named.st_ino || ours.st_dev != named.st_dev)
+    bool locked = flock(t->fd, LOCK_EX | LOCK_NB) == 0;
+    if ((!locked && errno != EWOULDBLOCK) || fstat(t->fd, &ours) < 0)
+        return TQ_FAIL(err, EIO, "cannot lock %s: %s", part, strerror(errno));
+    if (!locked || stat(part, &named) < 0 || ours.st_ino != named.st_ino || ours.st_dev != named.st_dev)
         return TQ_FAIL(err, EBUSY, "another process is fetching %.250s", t->fetch->url);
     load_state(t);
     off_t size = lseek(t->fd, 0, SEEK_END);

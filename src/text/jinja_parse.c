@@ -262,7 +262,7 @@ static toque_status signature(tq_jparser *p, tq_jnode **out) {
     bool defaults = false;
     TQ_TRY(tq_jp_expect(p, TQ_JO_LPAREN, "( and the parameters"));
     while (!tq_jp_is_op(p, TQ_JO_RPAREN)) {
-        if (*out) TQ_TRY(tq_jp_expect(p, TQ_JO_COMMA, ", or )"));
+        if (tail != out) TQ_TRY(tq_jp_expect(p, TQ_JO_COMMA, ", or )"));
         TQ_TRY(tq_jp_node(p, TQ_JN_NAME, tail));
         TQ_TRY(tq_jp_name(p, p->at, &(*tail)->name));
         TQ_TRY(tq_jp_text(p, p->t->source + p->at->at, p->at->len, &(*tail)->value));

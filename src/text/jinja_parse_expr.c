@@ -220,7 +220,7 @@ static toque_status arguments(tq_jparser *p, tq_jnode **out) {
     *out = NULL;
     int stage = 0; /* 0 positional, 1 named, 2 behind *x, 3 behind **x */
     while (!tq_jp_skip_op(p, TQ_JO_RPAREN)) {
-        if (*out) TQ_TRY(tq_jp_expect(p, TQ_JO_COMMA, ", or )"));
+        if (tail != out) TQ_TRY(tq_jp_expect(p, TQ_JO_COMMA, ", or )"));
         if (tq_jp_skip_op(p, TQ_JO_RPAREN)) break;
         int kind = 0;
         if (tq_jp_is_op(p, TQ_JO_MUL)) kind = 2;

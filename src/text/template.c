@@ -86,7 +86,7 @@ static toque_status set_globals(tq_jrun *j) {
     }
     if (o->tools && !json_is_array(o->tools) && !json_is_null(o->tools)) return TQ_J_FAIL(j, "tools are not an array");
     v = tq_j_none();
-    if (o->tools) TQ_TRY(tq_j_from_json(j, o->tools, tq_j_template_origin, &v));
+    if (o->tools) TQ_TRY(tq_j_from_json(j, o->tools, (tq_origin){-1, TQ_FIELD_TOOLS, 0}, &v));
     set_global(j, "tools", v);
     set_global(j, "add_generation_prompt", tq_j_bool(o->add_generation_prompt));
     TQ_TRY(tq_j_messages(j, o->messages, &v));

@@ -17,11 +17,20 @@ void tq_template_free(tq_template *t);
 
 /* Where an output byte came from. */
 typedef struct tq_origin {
-    int32_t message;    /* index into messages, or -1: template text, variables, anything else */
+    int32_t message;    /* index into messages, or -1: template text, variables, tools, anything else */
     int16_t field;      /* TQ_FIELD_*; 0 for the template */
     int16_t generation; /* 1 inside {% generation %} ... {% endgeneration %} */
 } tq_origin;
-enum { TQ_FIELD_NONE, TQ_FIELD_ROLE, TQ_FIELD_CONTENT, TQ_FIELD_REASONING, TQ_FIELD_TOOL_CALLS, TQ_FIELD_OTHER };
+enum {
+    TQ_FIELD_NONE,
+    TQ_FIELD_ROLE,
+    TQ_FIELD_CONTENT,
+    TQ_FIELD_REASONING,
+    TQ_FIELD_TOOL_CALLS,
+    TQ_FIELD_OTHER,
+    TQ_FIELD_TOOLS
+};
+/* TQ_FIELD_TOOLS: of the option `tools`, with message -1 */
 
 /* A run of output bytes of one origin. */
 typedef struct tq_mark {

@@ -93,9 +93,10 @@ static toque_status describe_inputs(tq_tune *t, toque_error *err) {
         json_decref(recipe);
         return TQ_NOMEM(err);
     }
-    t->inputs = json_pack("{s:s, s:s, s:s, s:s, s:o}", "base model", base, "data", t->data.hash, "eval_data",
-                          t->own_held_out ? t->held_out.hash : "", "compute",
-                          t->ctx->compute == TQ_COMPUTE_BF16 ? "bf16" : "f32", "recipe", recipe);
+    t->inputs = json_pack("{s:s, s:s, s:s, s:{s:s, s:s, s:s}, s:o}", "base model", base, "data", t->data.hash,
+                          "eval_data", t->own_held_out ? t->held_out.hash : "", TQ_TUNE_MACHINE, "instruction set",
+                          t->ctx->k->isa, "compute", t->ctx->compute == TQ_COMPUTE_BF16 ? "bf16" : "f32", "build",
+                          TOQUE_VERSION ", " __VERSION__, "recipe", recipe);
     return t->inputs ? TOQUE_OK : TQ_NOMEM(err);
 }
 

@@ -17,7 +17,8 @@
 #include "train/recipe.h"
 #include "train/trainer.h"
 
-enum { TQ_HELD_OUT_ROWS = 200 }; /* the most that eval_split takes */
+enum { TQ_HELD_OUT_ROWS = 200 };  /* the most that eval_split takes */
+#define TQ_TUNE_MACHINE "machine" /* key of a checkpoint's inputs: what computes, for equal bytes */
 
 typedef struct tq_tune {
     tq_ctx *ctx;
@@ -34,8 +35,9 @@ typedef struct tq_tune {
     tq_progress_state at;
     float *best; /* [adapter->n] with keep best */
     json_t *inputs;
-    int64_t saved;   /* the step of the checkpoint on disk; -1: none */
-    int64_t resumed; /* the step that this process began at */
+    bool other_machine; /* by the caller, before tq_tune_start: going on elsewhere is a warning, not an error */
+    int64_t saved;      /* the step of the checkpoint that holds this state; -1: none */
+    int64_t resumed;    /* the step that this process began at */
 } tq_tune;
 
 typedef struct tq_tune_events { /* each may be NULL */
@@ -54,7 +56,8 @@ bool tq_tune_has_held_out(const tq_tune *t);
 /* The figures of the data as lines: rows, dropped, tokens, quantiles of their lengths. */
 bool tq_tune_describe_data(const tq_tune *t, tq_buf *out);
 /* Opens the run folder and writes recipe_yaml into it, or reads its checkpoint. A resumed run without a checkpoint
- * begins at step 0. EINVAL when recipe, data or base differ from the checkpoint's. */
+ * begins at step 0. EINVAL when recipe, data or base differ from the checkpoint's, or the instruction set, --compute or
+ * build that the bytes depend on, unless other_machine. */
 toque_status tq_tune_start(tq_tune *t, const char *dir, tq_run_mode mode, const tq_buf *recipe_yaml,
                            toque_error *err) TQ_MUST;
 /* Steps until the end. ECANCELED: stopped between two steps, with a checkpoint saved. ENONFINITE: the checkpoint stays

@@ -22,12 +22,45 @@ static tq_checkpoint checkpoint_of(tq_tune *t) {
     return c;
 }
 
+/* Another instruction set, precision or compiler rounds differently: the run would end, but not in the same bytes. */
+static toque_status compare_machine(tq_tune *t, json_t *before, toque_error *err) {
+    const char *key;
+    json_t *now, *old = json_object_get(before, TQ_TUNE_MACHINE);
+    json_object_foreach(json_object_get(t->inputs, TQ_TUNE_MACHINE), key, now) {
+        const char *was = json_string_value(json_object_get(old, key)), *is = json_string_value(now);
+        if (was && strcmp(was, is) == 0) continue;
+        if (!was) was = "not noted";
+        if (!t->other_machine)
+            return TQ_FAIL(
+                err, EINVAL,
+                "cannot resume %s: its %s was %.80s, now it is %.80s, and the result would not have the bytes "
+                "of a run that never stopped; resume it as it was begun (TOQUE_ISA, --compute, the same "
+                "toque), or go on all the same with --other-machine",
+                t->run.dir, key, was, is);
+        tq_log(t->ctx, TQ_WARNING, "%s was begun with %s %.80s and goes on with %.80s: its bytes will be others",
+               t->run.dir, key, was, is);
+    }
+    return TOQUE_OK;
+}
+
+/* Everything else that the run was made from must be as it was. */
+static toque_status compare_inputs(tq_tune *t, json_t *before, toque_error *err) {
+    json_t *old = json_copy(before), *now = json_copy(t->inputs);
+    toque_status status = old && now ? compare_machine(t, before, err) : TQ_NOMEM(err);
+    json_object_del(old, TQ_TUNE_MACHINE);
+    json_object_del(now, TQ_TUNE_MACHINE);
+    if (status == TOQUE_OK) status = tq_checkpoint_compare(old, now, t->run.dir, err);
+    json_decref(old);
+    json_decref(now);
+    return status;
+}
+
 static toque_status read_checkpoint(tq_tune *t, const char *path, toque_error *err) {
     tq_checkpoint_file *file = NULL;
     TQ_TRY(tq_checkpoint_open(&file, &t->ctx->mem, path, err));
     tq_checkpoint c = checkpoint_of(t);
     c.best = tq_checkpoint_has_best(file) ? t->best : NULL;
-    toque_status status = tq_checkpoint_compare(tq_checkpoint_inputs(file), t->inputs, t->run.dir, err);
+    toque_status status = compare_inputs(t, tq_checkpoint_inputs(file), err);
     if (status == TOQUE_OK) status = tq_checkpoint_read(file, &c, err);
     tq_checkpoint_close(file);
     if (status != TOQUE_OK) return status;
@@ -77,16 +110,17 @@ static const float *kept_values(const tq_tune *t) {
     return t->best && t->at.best_step > 0 ? t->best : NULL;
 }
 
+/* The checkpoint comes last: a run that has one of its last step has nothing left to write. */
 static toque_status save(tq_tune *t, const tq_tune_events *events, toque_error *err) {
     if (t->saved == t->at.step) return TOQUE_OK;
     TQ_TRY(tq_metrics_sync(&t->metrics, err));
+    TQ_TRY(tq_adapter_save(t->adapter, t->run.dir, kept_values(t), err));
     tq_checkpoint c = checkpoint_of(t);
     c.best = t->at.best_step > 0 ? t->best : NULL;
     char *path = tq_run_path(&t->run, TQ_RUN_STATE);
     if (!path) return TQ_NOMEM(err);
     toque_status status = tq_checkpoint_save(&t->ctx->mem, path, &c, err);
     tq_free(&t->ctx->mem, path);
-    if (status == TOQUE_OK) status = tq_adapter_save(t->adapter, t->run.dir, kept_values(t), err);
     if (status != TOQUE_OK) return status;
     t->saved = t->at.step;
     if (events->saved) events->saved(events->arg, t->at.step);
@@ -118,6 +152,7 @@ static toque_status evaluate(tq_tune *t, const tq_tune_events *events, toque_err
     TQ_TRY(tq_metrics_put_eval(&t->metrics, at->step, epochs_at(t, at->step), loss, targets, err));
     at->evaluated = at->step;
     at->last_eval = loss;
+    t->saved = -1; /* a checkpoint of this step, if there is one, was made before the evaluation */
     bool best = at->step > 0 && (at->best_step == 0 || loss < at->best_eval);
     if (at->step == 0) at->base_eval = loss;
     if (best) {

@@ -53,6 +53,12 @@ expect 1 $code
 ok "SIGTERM saves and tells how to go on" err_has "go on with toque tune -o cut --resume"
 run 1 tune -o cut --resume --quiet --lr 9e-9
 ok "another lr is refused by name" err_has "lr was 0.001"
+export TOQUE_ISA=ref
+run 1 tune -o cut --resume --quiet --compute f32
+unset TOQUE_ISA
+ok "another instruction set is refused, and how to go on is told" err_has "--other-machine"
+run 2 tune -o cut --other-machine
+ok "--other-machine alone is wrong usage" err_has "--other-machine goes with --resume"
 run 0 tune -o cut --resume --quiet --threads 1 --max-memory 600M
 ok "the last resume finishes" out_has "in 11 steps"
 

@@ -5,6 +5,9 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "base/mem.h"
 
@@ -12,6 +15,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static inline void fuzz_require(bool condition) {
     if (!condition) __builtin_trap();
+}
+
+/* A file of these bytes that no folder holds. Returns its descriptor, to be closed. */
+static inline int fuzz_file(const void *data, size_t size, char path[40]) {
+    int fd = memfd_create("fuzz", MFD_CLOEXEC);
+    fuzz_require(fd >= 0 && write(fd, data, size) == (ssize_t)size);
+    snprintf(path, 40, "/dev/fd/%d", fd);
+    return fd;
 }
 
 static inline void fuzz_check(const tq_mem *mem) {

@@ -1,9 +1,5 @@
 /* Any bytes as a data file. The first byte chooses how it is read: as JSON (lines or an array) of any form, as a table
  * with columns named or recognized, or as one text. Reading comes to an end, and every row is whole. */
-#include <stdio.h>
-#include <sys/mman.h>
-#include <unistd.h>
-
 #include "fuzz.h"
 #include "text/unicode.h"
 #include "train/rows.h"
@@ -29,10 +25,8 @@ static void check_row(const tq_row *row) {
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (size == 0) return 0;
-    int fd = memfd_create("rows", MFD_CLOEXEC);
-    fuzz_require(fd >= 0 && write(fd, data + 1, size - 1) == (ssize_t)(size - 1));
     char path[40];
-    snprintf(path, sizeof path, "/dev/fd/%d", fd);
+    int fd = fuzz_file(data + 1, size - 1, path);
     tq_mem mem = {0};
     toque_error err;
     tq_rows *rows;

@@ -342,6 +342,26 @@ class Pull(unittest.TestCase):
         self.assertTrue(text.startswith("EBUSY"), text)
         self.assert_pulled(results[0])
 
+    def test_a_disk_that_is_full_or_fails_at_any_call(self):
+        """The driver is linked with tests/faults/faulty.c, which TOQUE_FAULT tells what fails."""
+        for mode in ("full", "error"):
+            at, calls = 0, 0
+            while calls >= at:  # the call that was to fail came
+                at += 1
+                shutil.rmtree(self.home)
+                os.mkdir(self.home)
+                count = f"{self.home}/calls"
+                ok, text = self.pull(env={"TOQUE_FAULT": f"{mode} {at}", "TOQUE_FAULT_COUNT": count})
+                self.assertEqual(len(text.splitlines()), 1, text)
+                with open(count) as f:
+                    calls = int(f.read())
+                if not ok:
+                    self.assert_refused((ok, text), text.split(":")[0])
+                    self.assertIn(text.split(":")[0], ("EIO", "ENOTFOUND"), text)
+                    self.assert_pulled(self.pull())  # what was left behind does no harm
+                self.assertEqual(self.stored(), MODEL)
+            self.assertGreater(at, 10)
+
     def test_an_unreachable_server(self):
         self.assert_refused(self.pull("http://127.0.0.1:1/x.gguf"), "EIO", "cannot fetch")
 

@@ -103,7 +103,7 @@ static void describe(const tq_rendered *r, char *to, size_t room) {
         assert_int_equal(m.start, at);
         assert_true(m.end > m.start && m.end <= r->len);
         at = m.end;
-        char c = m.origin.message < 0 ? '-' : ".rckto"[m.origin.field];
+        char c = m.origin.message < 0 && m.origin.field == TQ_FIELD_NONE ? '-' : ".rcktos"[m.origin.field];
         n += (size_t)snprintf(to + n, room - n, "%s%c", i ? " " : "", c);
         if (m.origin.message >= 0) n += (size_t)snprintf(to + n, room - n, "%d", m.origin.message);
         if (m.origin.generation) n += (size_t)snprintf(to + n, room - n, "!");

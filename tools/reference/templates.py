@@ -2,6 +2,9 @@
 
     python templates.py TEMPLATES_FOLDER OUT.jsonl [DUMP_FOLDER]
 
+tests/text/data/template_expected.jsonl is made from llama.cpp's models/templates, template_own.jsonl from
+tests/text/data/templates.
+
 The first line of OUT holds the cases (messages, tools, variables), every other line a template and, for each case in
 order, the FNV-1a hash of the rendering or "error". DUMP_FOLDER gets the renderings themselves, for comparing by eye.
 The clock stands still at NOW, in UTC. tests/text/template_cases.c reads the file.
