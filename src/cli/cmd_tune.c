@@ -216,9 +216,9 @@ done:
 }
 
 /* recipe.yaml: every key as resolved, and what products were computed in. */
-static toque_status write_yaml(tq_cli *cli, const tq_ctx *ctx, tq_buf *out, toque_error *err) {
+static toque_status write_yaml(const tq_recipe *recipe, const tq_ctx *ctx, tq_buf *out, toque_error *err) {
     tq_buf_puts(out, "# toque tune --config recipe.yaml -o OTHER repeats this run\n");
-    tq_options_to_yaml(&cli->set, 0, out);
+    tq_recipe_yaml(recipe, out);
     tq_buf_printf(out, "compute: %s\n", ctx->compute == TQ_COMPUTE_BF16 ? "bf16" : "f32");
     return tq_buf_status(out, TQ_RUN_RECIPE, err);
 }
@@ -229,7 +229,7 @@ static toque_status train(tq_cli *cli, tq_tune *t, const tune_options *o, toque_
     tq_buf_init(&yaml, &cli->mem, 1 << 20);
     toque_status status = TOQUE_OK;
     watcher w = {.cli = cli, .tune = t, .started = tq_now(), .eval_loss = NAN};
-    TQ_GO(write_yaml(cli, t->ctx, &yaml, err));
+    TQ_GO(write_yaml(t->recipe, t->ctx, &yaml, err));
     TQ_GO(tq_tune_start(t, o->output, mode, &yaml, err));
     if (o->resume)
         tq_cli_note(cli,

@@ -5,21 +5,17 @@
 #include <math.h>
 #include <string.h>
 
-static void lora_shape(const tq_adapter *a, const tq_weight *w, int i, int *rows, int *cols) {
-    *rows = i == 0 ? a->rank : (int)w->rows;
-    *cols = i == 0 ? (int)w->cols : a->rank;
+void tq_lora_shape(const tq_site_state *s, int i, int *rows, int *cols) {
+    *rows = i == 0 ? s->rank : (int)s->weight->rows;
+    *cols = i == 0 ? (int)s->weight->cols : s->rank;
 }
 
-static void lora_init(const tq_adapter *a, tq_site_state *s, uint64_t seed, uint32_t site) {
-    size_t n = (size_t)a->rank * (size_t)s->weight->cols;
+static void lora_init(tq_site_state *s, uint64_t seed, uint32_t site) {
+    size_t n = (size_t)s->rank * (size_t)s->weight->cols;
     float bound = 1 / sqrtf((float)s->weight->cols);
     tq_rng rng;
     tq_rng_init(&rng, seed, TQ_RNG_INIT, site, 0);
     for (size_t i = 0; i < n; i++) s->value[0][i] = bound * (float)(2 * tq_rng_uniform(&rng) - 1);
-}
-
-static float scaling(const tq_adapter *a) {
-    return a->rslora ? a->alpha / sqrtf((float)a->rank) : a->alpha / (float)a->rank;
 }
 
 /* Multiplies x [n] by its dropout mask (0 or 1 / (1 - p)); numbers are keyed by the row's identity, its use, the
@@ -51,11 +47,10 @@ static void mask_rows(const tq_exec *e, tq_worker *w, const tq_site *site, float
     tq_barrier(w);
 }
 
-static void lora_fwd(tq_exec *e, tq_worker *w, const tq_site *site, float scale, int t0, int t1, const float *x,
-                     float *y) {
+void tq_lora_fwd(tq_exec *e, tq_worker *w, const tq_site *site, float scale, int t0, int t1, const float *x, float *y) {
     const tq_site_state *s = site->state;
     const tq_adapter *a = s->adapter;
-    int64_t in = s->weight->cols, out = s->weight->rows, R = a->rank, n = t1 - t0;
+    int64_t in = s->weight->cols, out = s->weight->rows, R = s->rank, n = t1 - t0;
     float *h = e->low + t0 * R;
     if (e->train && a->grads && a->dropout > 0) {
         mask_rows(e, w, site, a->dropout, t0, t1, x, e->wide, in);
@@ -63,16 +58,16 @@ static void lora_fwd(tq_exec *e, tq_worker *w, const tq_site *site, float scale,
     }
     tq_matmul(e, w, n, R, in, x + t0 * in, in, 1, s->value[0], true, in, h, R, 1, false);
     tq_barrier(w);
-    tq_matmul(e, w, n, out, R, h, R, 1, s->value[1], true, R, y + t0 * out, out, scale * scaling(a), true);
+    tq_matmul(e, w, n, out, R, h, R, 1, s->value[1], true, R, y + t0 * out, out, scale * s->scaling, true);
     tq_barrier(w);
 }
 
-static void lora_bwd(tq_exec *e, tq_worker *w, const tq_site *site, float scale, int t0, int t1, const float *x,
-                     const float *dy, float *dx) {
+void tq_lora_bwd(tq_exec *e, tq_worker *w, const tq_site *site, float scale, int t0, int t1, const float *x,
+                 const float *dy, float *dx) {
     const tq_site_state *s = site->state;
     const tq_adapter *a = s->adapter;
-    int64_t in = s->weight->cols, out = s->weight->rows, R = a->rank, n = t1 - t0;
-    float *h = e->low + t0 * R, *u = e->low + (e->T + t0) * R, factor = scale * scaling(a);
+    int64_t in = s->weight->cols, out = s->weight->rows, R = s->rank, n = t1 - t0;
+    float *h = e->low + t0 * R, *u = e->low + (e->T + t0) * R, factor = scale * s->scaling;
     bool drop = a->grads && a->dropout > 0;
     tq_matmul(e, w, n, R, out, dy + t0 * out, out, 1, s->value[1], false, R, u, R, 1, false);
     if (a->grads) {
@@ -101,4 +96,23 @@ static void lora_bwd(tq_exec *e, tq_worker *w, const tq_site *site, float scale,
     tq_barrier(w);
 }
 
-const tq_peft tq_peft_lora = {"lora", "LORA", 2, {"lora_A", "lora_B"}, lora_shape, lora_init, lora_fwd, lora_bwd};
+static void lora_connect(const tq_site_state *s, tq_site *site) {
+    (void)s;
+    site->fwd = tq_lora_fwd;
+    site->bwd = tq_lora_bwd;
+}
+
+const tq_peft tq_peft_lora = {
+    .name = "lora",
+    .peft_type = "LORA",
+    .help = "low-rank additions to the linear maps",
+    .keys = "rank alpha dropout rslora rank_pattern alpha_pattern targets loraplus_lr_ratio train_modules",
+    .lr_small = 1e-3,
+    .lr_large = 2e-4,
+    .targets = "all-linear",
+    .n_parts = 2,
+    .part = {"lora_A.weight", "lora_B.weight"},
+    .shape = tq_lora_shape,
+    .init = lora_init,
+    .connect = lora_connect,
+};

@@ -36,20 +36,29 @@ typedef struct tq_weight { /* [rows, cols] = [out, in]; vectors have rows = 1 */
     float *grad; /* [rows, cols] f32 when it is trained, else NULL */
 } tq_weight;
 
-/* One adapter at one linear weight. The hook is called by all workers for rows [t0, t1) and may use barriers. */
+/* One adapter at one linear weight. Hooks are called by all workers for rows [t0, t1) and may use barriers; those
+ * that a kind does not need are NULL. Forward: x' = before(x), y = W x' + bias, y = fwd(y). */
 typedef struct tq_exec tq_exec;
 typedef struct tq_site tq_site;
 struct tq_site {
-    /* y [T, out] += scale * what the adapter adds for x [T, in]; y already holds W x. */
+    /* y [T, out] += scale * what the adapter adds for x [T, in]; y already holds W x + bias. */
     void (*fwd)(tq_exec *e, tq_worker *w, const tq_site *site, float scale, int t0, int t1, const float *x, float *y);
-    /* Adds to its own gradients (if it is trained) and to dx [T, in] (if dx is not NULL). */
+    /* Adds to its own gradients (if it is trained) and to dx [T, in]. */
     void (*bwd)(tq_exec *e, tq_worker *w, const tq_site *site, float scale, int t0, int t1, const float *x,
                 const float *dy, float *dx);
-    void *state; /* the kind's own: LoRA's A and B */
+    /* x [T, in] in place: the input that W gets; and dx, in place, with the original x. */
+    void (*before)(tq_exec *e, tq_worker *w, const tq_site *site, float scale, int t0, int t1, float *x);
+    void (*before_bwd)(tq_exec *e, tq_worker *w, const tq_site *site, float scale, int t0, int t1, const float *x,
+                       float *dx);
+    /* Kinds whose fwd multiplies y: base_dy [T, out] = the gradient of W x + bias, from dy; adds to its own. */
+    void (*turn)(tq_exec *e, tq_worker *w, const tq_site *site, float scale, int t0, int t1, const float *x,
+                 const float *dy, float *base_dy);
+    void *state; /* the kind's own: LoRA's A and B; NULL: no site here */
     int role, layer;
 };
 
-/* A hat: an adapter worn at a scale. sites: [layer * TQ_ROLE_COUNT + role], fwd == NULL where it adds nothing. */
+/* A hat: an adapter worn at a scale. sites: [layer * TQ_ROLE_COUNT + role], state == NULL where it adds
+ * nothing; NULL: it has none. */
 typedef struct tq_hat {
     const struct tq_adapter *adapter;
     const tq_site *sites;
@@ -122,9 +131,10 @@ struct tq_exec {
     const float *rope; /* [T, rope_dim]: cosines then sines of each row's position */
     float *lse;        /* [H, T] of the bound layer, for backward; or NULL */
 
-    tq_q8 *xq;   /* [T, max width / 32]: activations as int8 (decode) */
-    float *low;  /* [T, max rank] x 2: what low-rank adapters need, shared by workers */
-    float *wide; /* [T, max width]: a dropped-out copy of an input */
+    tq_q8 *xq;     /* [T, max width / 32]: activations as int8 (decode) */
+    float *low;    /* [T, max rank] x 2: what low-rank adapters need, shared by workers */
+    float *wide;   /* [T, max width]: a dropped-out copy of an input */
+    float *turned; /* [T, max width]: an input or gradient as the base product gets it */
     int max_rank;
     uint64_t seed; /* of dropout */
 };
@@ -140,6 +150,21 @@ typedef struct tq_op {
 #define X(name) extern const tq_op tq_op_##name;
 #include "ops/ops.def"
 #undef X
+
+/* --- hats at a linear op (hats.c) ------------------------------------------------------------------------ */
+/* The next run of segments, from segment *i on, that wear the same set: rows [*t0, *t1). NULL at the end. */
+const tq_hats *tq_hats_run(const tq_exec *e, int *i, int *t0, int *t1);
+/* A hat's site at a weight of the bound layer, or NULL. */
+const tq_site *tq_hat_site(const tq_exec *e, const tq_hat *hat, int role);
+/* Whether any row wears an adapter that changes the input of this weight, or multiplies its output. */
+bool tq_hats_before(const tq_exec *e, int role);
+bool tq_hats_turn(const tq_exec *e, int role);
+/* x [T, in] as the base product gets it: e->turned, with barriers. */
+const float *tq_hats_input(tq_exec *e, tq_worker *w, const tq_step *s);
+/* dy [T, out] as the base product gets it: e->turned, with barriers. */
+const float *tq_hats_output_grad(tq_exec *e, tq_worker *w, const tq_step *s);
+/* From the gradient of the base product's input in e->wide to that of x, set or added to the buffer's. */
+void tq_hats_input_grad(tq_exec *e, tq_worker *w, const tq_step *s);
 
 /* --- used by several ops and by adapters ---------------------------------------------------------------- */
 /* y [T, out] = x [T, in] W^T for rows [t0, t1), by gemm or by dot rows as the pass says. No barrier at the end.

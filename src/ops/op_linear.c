@@ -72,31 +72,15 @@ void tq_product(tq_exec *e, tq_worker *w, const tq_weight *weight, int t0, int t
     e->k->gemm(w, e->k, &g);
 }
 
-/* The next run of segments, from segment *i on, that wear the same set: rows [*t0, *t1). NULL set at the end. */
-static const tq_hats *next_run(const tq_exec *e, int *i, int *t0, int *t1) {
-    while (*i < e->n_segments) {
-        const tq_segment *seg = &e->segments[*i];
-        const tq_hats *hats = seg->hats;
-        *t0 = seg->row;
-        do *t1 = e->segments[*i].row + e->segments[*i].n;
-        while (++*i < e->n_segments && e->segments[*i].hats == hats);
-        if (hats && hats->n) return hats;
-    }
-    return NULL;
-}
-
-static const tq_site *site_of(const tq_exec *e, const tq_hat *hat, int role) {
-    const tq_site *site = hat->sites ? &hat->sites[e->layer * TQ_ROLE_COUNT + role] : NULL;
-    return site && site->fwd ? site : NULL;
-}
-
 static void linear_fwd(tq_exec *e, tq_worker *w, const tq_step *s) {
     const tq_weight *weight = &e->weights[s->role];
     const float *x = e->v[s->in[0]];
     float *y = e->v[s->out];
+    bool changed = tq_hats_before(e, s->role);
     /* x is there as int8 already when the step before read the same input and made it so. */
-    bool quantized = s->same_input && e->k->rows_q8[e->weights[s[-1].role].type];
-    tq_product(e, w, weight, 0, e->T, x, y, quantized);
+    bool quantized =
+        s->same_input && e->k->rows_q8[e->weights[s[-1].role].type] && !changed && !tq_hats_before(e, s[-1].role);
+    tq_product(e, w, weight, 0, e->T, changed ? tq_hats_input(e, w, s) : x, y, quantized);
     tq_barrier(w);
     const float *bias = s->bias != TQ_ROLE_NONE ? e->weights[s->bias].data : NULL;
     if (bias) {
@@ -106,10 +90,10 @@ static void linear_fwd(tq_exec *e, tq_worker *w, const tq_step *s) {
         tq_barrier(w);
     }
     int i = 0, t0, t1;
-    for (const tq_hats *hats; (hats = next_run(e, &i, &t0, &t1));)
+    for (const tq_hats *hats; (hats = tq_hats_run(e, &i, &t0, &t1));)
         for (int h = 0; h < hats->n; h++) {
-            const tq_site *site = site_of(e, &hats->items[h], s->role);
-            if (site) site->fwd(e, w, site, hats->items[h].scale, t0, t1, x, y);
+            const tq_site *site = tq_hat_site(e, &hats->items[h], s->role);
+            if (site && site->fwd) site->fwd(e, w, site, hats->items[h].scale, t0, t1, x, y);
         }
 }
 
@@ -125,32 +109,34 @@ static void linear_bwd(tq_exec *e, tq_worker *w, const tq_step *s) {
     const float *x = e->v[s->in[0]], *dy = e->g[s->out];
     float *dx = e->g[s->in[0]];
     int64_t n = weight->rows, k = weight->cols;
+    bool changed = tq_hats_before(e, s->role);
     if (dx) {
         tq_gemm g = {.m = e->T,
                      .n = k,
                      .k = n,
-                     .a = dy,
+                     .a = tq_hats_turn(e, s->role) ? tq_hats_output_grad(e, w, s) : dy,
                      .a_row = n,
                      .a_col = 1,
                      .b = weight->data,
                      .b_type = weight->type,
                      .b_trans = false,
                      .b_stride = weight->row_bytes,
-                     .c = dx,
+                     .c = changed ? e->wide : dx,
                      .c_row = k,
                      .alpha = 1,
-                     .accumulate = !s->first[0],
+                     .accumulate = !changed && !s->first[0],
                      .compute = e->compute};
         e->k->gemm(w, e->k, &g);
     }
     if (weight->grad) tq_matmul(e, w, n, k, e->T, dy, 1, n, x, false, k, weight->grad, k, 1, true);
     if (s->bias != TQ_ROLE_NONE && e->weights[s->bias].grad) bias_bwd(e, w, dy, n, e->weights[s->bias].grad);
     tq_barrier(w);
+    if (changed) tq_hats_input_grad(e, w, s);
     int i = 0, t0, t1;
-    for (const tq_hats *hats; (hats = next_run(e, &i, &t0, &t1));)
+    for (const tq_hats *hats; (hats = tq_hats_run(e, &i, &t0, &t1));)
         for (int h = 0; h < hats->n; h++) {
-            const tq_site *site = site_of(e, &hats->items[h], s->role);
-            if (site) site->bwd(e, w, site, hats->items[h].scale, t0, t1, x, dy, dx);
+            const tq_site *site = tq_hat_site(e, &hats->items[h], s->role);
+            if (site && site->bwd) site->bwd(e, w, site, hats->items[h].scale, t0, t1, x, dy, dx);
         }
 }
 

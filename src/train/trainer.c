@@ -42,8 +42,10 @@ toque_status tq_trainer_init(tq_trainer *t, tq_adapter *adapter, const tq_datase
     t->hat = tq_adapter_hat(adapter, 1);
     t->hats = (tq_hats){.items = &t->hat, .n = 1};
     int rows = tq_batch_pass_rows(data, o->packing), others = held_out ? tq_batch_pass_rows(held_out, o->packing) : 0;
-    t->plan = (tq_plan){
-        .max_rows = rows > others ? rows : others, .train = true, .max_rank = adapter->rank, .max_bytes = o->max_bytes};
+    t->plan = (tq_plan){.max_rows = rows > others ? rows : others,
+                        .train = true,
+                        .max_rank = adapter->max_rank,
+                        .max_bytes = o->max_bytes};
     TQ_GO(tq_machine_new(&t->machine, adapter->model, &t->plan, err));
 done:
     if (status != TOQUE_OK) tq_trainer_clear(t);
@@ -167,12 +169,6 @@ typedef struct update_job_arg {
     tq_update u;
 } update_job_arg;
 
-/* Norms and biases do not decay. */
-static bool decays(int role) {
-    return role != TQ_ROLE_ATTN_NORM && role != TQ_ROLE_FFN_NORM && role != TQ_ROLE_Q_BIAS && role != TQ_ROLE_K_BIAS &&
-           role != TQ_ROLE_V_BIAS;
-}
-
 static void update_job(tq_worker *w, void *arg) {
     const update_job_arg *job = arg;
     tq_trainer *t = job->t;
@@ -182,7 +178,8 @@ static void update_job(tq_worker *w, void *arg) {
         u.values = t->adapter->values + range->start;
         u.grads = t->adapter->grads + range->start;
         u.n = range_size(range);
-        u.decay = decays(range->role) ? (float)t->o.weight_decay : 0;
+        u.decay = range->decays ? (float)t->o.weight_decay : 0;
+        u.lr = job->u.lr * range->lr;
         for (int s = 0; s < t->o.optimizer->n_states; s++) u.state[s] = t->states[s] + range->start;
         t->o.optimizer->update(&u);
     }
@@ -197,6 +194,7 @@ toque_status tq_trainer_step(tq_trainer *t, tq_step_result *result, toque_error 
     job.u.scale = (float)tq_clip_scale(result->grad_norm, t->o.clip);
     if (t->o.optimizer->begin) t->o.optimizer->begin(&job.u, t->step + 1);
     tq_pool_run(t->ctx->pool, update_job, &job);
+    tq_adapter_changed(t->adapter);
     t->step++;
     result->seconds = tq_now() - start;
     return TOQUE_OK;

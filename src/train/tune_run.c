@@ -36,6 +36,7 @@ static toque_status read_checkpoint(tq_tune *t, const char *path, toque_error *e
                        (long long)c.at.step, (long long)t->recipe->steps, c.best ? "with" : "without");
     t->at = c.at;
     t->trainer.step = t->saved = t->resumed = c.at.step;
+    tq_adapter_changed(t->adapter);
     return TOQUE_OK;
 }
 
@@ -202,6 +203,7 @@ toque_status tq_tune_write_card(tq_tune *t, const char *recipe_yaml, toque_error
                     .tokens = tokens,
                     .targets = targets,
                     .method = r->method,
+                    .peft = r->method_row->peft_type != NULL,
                     .objective = r->objective,
                     .trained_values = t->adapter->n,
                     .steps = t->at.step,
