@@ -47,7 +47,9 @@ toque_status tq_recipe_resolve_model(tq_recipe *r, const tq_option_set *given, t
     if (!tq_recipe_given(given, "lr")) {
         size_t n = parameters(model);
         bool small = n < 500000000;
-        r->lr = small ? r->method_row->lr_small : r->method_row->lr_large;
+        r->lr = (small ? r->method_row->lr_small : r->method_row->lr_large) * r->optimizer_row->lr;
+        if (r->optimizer_row->lr != 1)
+            tq_buf_printf(notes, "lr: %g of what AdamW gets, for optimizer %s\n", r->optimizer_row->lr, r->optimizer);
         if (r->method_row->lr_small == r->method_row->lr_large)
             tq_buf_printf(notes, "lr %g: the default of method %s\n", r->lr, r->method);
         else
@@ -75,6 +77,12 @@ toque_status tq_recipe_resolve_rows(tq_recipe *r, const tq_option_set *given, si
     r->steps = r->max_steps > 0 ? r->max_steps : (int64_t)ceil(r->epochs * (double)r->steps_per_epoch);
     if (r->warmup >= 1 && r->warmup != floor(r->warmup))
         return TQ_FAIL(err, EINVAL, "warmup %g is neither a share (below 1) nor a whole number of steps", r->warmup);
+    if (r->decay >= 1 && r->decay != floor(r->decay))
+        return TQ_FAIL(err, EINVAL, "decay %g is neither a share (below 1) nor a whole number of steps", r->decay);
+    if (tq_recipe_uses(r, "decay") &&
+        tq_schedule_steps(r->warmup, r->steps) + tq_schedule_steps(r->decay, r->steps) > r->steps)
+        return TQ_FAIL(err, EINVAL, "warmup %g and decay %g take more than the %lld steps there are", r->warmup,
+                       r->decay, (long long)r->steps);
     if (!held_out) {
         if (r->patience > 0) return TQ_FAIL(err, EINVAL, "patience needs held-out rows: give eval_split or eval_data");
         if (tq_recipe_given(given, "keep") && r->keep == TQ_KEEP_BEST)

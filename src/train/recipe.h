@@ -30,8 +30,9 @@ typedef struct tq_recipe {
     int64_t train_layers;
     int save_dtype; /* 0: f32, 1: f16, 2: bf16 */
     int64_t max_length, batch_size, grad_accum, max_steps;
-    double epochs, lr, warmup, weight_decay, clip;
-    int scheduler; /* tq_schedule_kind */
+    double epochs, lr, warmup, weight_decay, clip, decay, layer_decay, ema;
+    int64_t cycles;
+    int scheduler; /* see tq_schedule_choice */
     int order;     /* 0: shuffle, 1: file */
     int packing;   /* 0: on, 1: off */
     int train_on;  /* tq_train_on */

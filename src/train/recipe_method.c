@@ -18,6 +18,8 @@ static bool is_of_methods(const char *key) {
 }
 
 bool tq_recipe_uses(const tq_recipe *r, const char *key) {
+    if (strcmp(key, "cycles") == 0) return tq_schedule_choice(r->scheduler) == TQ_SCHEDULE_RESTARTS;
+    if (strcmp(key, "decay") == 0) return tq_schedule_choice(r->scheduler) == TQ_SCHEDULE_WSD;
     if (r->method_row && strcmp(key, "train_layers") == 0 && r->train_pattern.len) return false;
     return !is_of_methods(key) || (r->method_row && tq_peft_uses(r->method_row, key));
 }
@@ -29,6 +31,9 @@ static toque_status refuse_unused(const tq_recipe *r, const tq_option_set *given
         size_t n = 0;
         if (strcmp(o->key, "train_layers") == 0 && r->train_pattern.len)
             return TQ_FAIL(err, EINVAL, "train_layers and train_pattern both choose tensors: leave one of them out");
+        if (!is_of_methods(o->key))
+            return TQ_FAIL(err, EINVAL, "%s is only used by scheduler %s", o->key,
+                           strcmp(o->key, "cycles") == 0 ? "cosine_restarts" : "wsd");
         for (size_t i = 0; tq_peft_row(i); i++)
             if (tq_peft_uses(tq_peft_row(i), o->key) && n < sizeof users)
                 n += (size_t)snprintf(users + n, sizeof users - n, "%s%s", n ? ", " : "", tq_peft_row(i)->name);

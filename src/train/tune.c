@@ -42,13 +42,15 @@ static toque_status load_adapter(tq_tune *t, const tq_option_set *given, toque_e
     return tq_recipe_resolve_adapter(r, given, t->adapter, &t->notes, err);
 }
 
-/* What the trainer needs to know of each range: LoRA+ (Hayou et al. 2024) gives all but A another learning rate. */
+/* The learning rates of ranges: LoRA+ (Hayou et al. 2024) gives all but A another; layer-wise decay (Howard & Ruder
+ * 2018) shrinks them towards the embedding, by one factor a layer. */
 static void set_rates(tq_tune *t) {
     const tq_recipe *r = t->recipe;
     bool plus = tq_recipe_uses(r, "loraplus_lr_ratio");
     for (size_t i = 0; i < t->adapter->n_ranges; i++) {
         tq_range *range = &t->adapter->ranges[i];
         range->lr = plus && range->part > 0 ? (float)r->loraplus_lr_ratio : 1;
+        range->lr *= (float)pow(r->layer_decay, t->model->config.L - range->layer);
     }
 }
 
@@ -68,7 +70,7 @@ static toque_status make_trainer(tq_tune *t, toque_error *err) {
     if (rows > INT32_MAX)
         return TQ_FAIL(err, EINVAL, "a step of %lld rows is too large: lower batch_size", (long long)rows);
     size_t room;
-    TQ_TRY(tq_memory_plan_make(&t->plan, t->adapter, r->optimizer_row, keep_best, &room, err));
+    TQ_TRY(tq_memory_plan_make(&t->plan, t->adapter, r->optimizer_row, r->ema > 0, keep_best, &room, err));
     TQ_TRY(tq_adapter_train(t->adapter, err));
     if (keep_best) {
         t->best = TQ_NEW_ARRAY(&t->ctx->mem, float, t->adapter->n);
@@ -77,11 +79,14 @@ static toque_status make_trainer(tq_tune *t, toque_error *err) {
     tq_trainer_options o = {
         .objective = r->objective_row,
         .optimizer = r->optimizer_row,
-        .schedule = {.kind = (tq_schedule_kind)r->scheduler,
+        .schedule = {.kind = tq_schedule_choice(r->scheduler),
                      .lr = r->lr,
-                     .warmup = tq_schedule_warmup(r->warmup, r->steps),
-                     .total = r->steps},
+                     .warmup = tq_schedule_steps(r->warmup, r->steps),
+                     .total = r->steps,
+                     .decay = tq_schedule_steps(r->decay, r->steps),
+                     .cycles = (double)r->cycles},
         .weight_decay = r->weight_decay,
+        .ema = r->ema,
         .clip = r->clip,
         .rows = (int)rows,
         .packing = r->packing == 0,

@@ -18,7 +18,11 @@ static tq_checkpoint checkpoint_of(tq_tune *t) {
                        .n = t->adapter->n,
                        .values = t->adapter->values,
                        .n_states = t->recipe->optimizer_row->n_states};
-    for (int i = 0; i < c.n_states; i++) c.states[i] = t->trainer.states[i];
+    c.ema = t->trainer.ema;
+    for (int i = 0; i < c.n_states; i++) {
+        c.states[i] = t->trainer.states[i];
+        c.state_floats[i] = t->trainer.n_states[i];
+    }
     return c;
 }
 
@@ -75,7 +79,7 @@ done:
 /* --- saving -------------------------------------------------------------------------------------- */
 
 static const float *kept_values(const tq_tune *t) {
-    return t->best && t->at.best_step > 0 ? t->best : NULL;
+    return t->best && t->at.best_step > 0 ? t->best : t->trainer.ema; /* NULL: the adapter's own */
 }
 
 static toque_status save(tq_tune *t, const tq_tune_events *events, toque_error *err) {
@@ -115,7 +119,10 @@ static toque_status evaluate(tq_tune *t, const tq_tune_events *events, toque_err
     double loss;
     int64_t targets;
     if (events->evaluating) events->evaluating(events->arg, at->step);
-    TQ_TRY(tq_trainer_evaluate(&t->trainer, &t->held_out, &loss, &targets, err));
+    tq_trainer_swap_ema(&t->trainer);
+    toque_status status = tq_trainer_evaluate(&t->trainer, &t->held_out, &loss, &targets, err);
+    tq_trainer_swap_ema(&t->trainer);
+    if (status != TOQUE_OK) return status;
     TQ_TRY(tq_metrics_put_eval(&t->metrics, at->step, epochs_at(t, at->step), loss, targets, err));
     at->evaluated = at->step;
     at->last_eval = loss;
@@ -125,7 +132,8 @@ static toque_status evaluate(tq_tune *t, const tq_tune_events *events, toque_err
         at->best_step = at->step;
         at->best_eval = loss;
         at->worse = 0;
-        if (t->best) memcpy(t->best, t->adapter->values, t->adapter->n * sizeof(float));
+        const float *values = t->trainer.ema ? t->trainer.ema : t->adapter->values;
+        if (t->best) memcpy(t->best, values, t->adapter->n * sizeof(float));
     } else if (at->step > 0) {
         at->worse++;
     }

@@ -15,7 +15,7 @@
 #include "files/names.h"
 #include "model/peft.h"
 #include "small_model.h"
-#include "train/trainer.h"
+#include "train/lr_find.h"
 
 enum { STEPS = 5, ROWS = 6 };
 static const char *expectations;
@@ -118,6 +118,8 @@ typedef struct layout {
     int threads;
     bool unpacked;
     size_t max_bytes;
+    const tq_optimizer *optimizer; /* NULL: AdamW */
+    double ema;
 } layout;
 
 static void open_model(bench *b, const char *arch, int threads) {
@@ -135,7 +137,8 @@ static toque_status start(bench *b, const method *m, layout how, toque_error *er
     for (size_t r = 0; r < b->adapter->n_ranges; r++)
         b->adapter->ranges[r].lr = b->adapter->ranges[r].part > 0 ? (float)m->ratio : 1;
     tq_trainer_options o = {.objective = &tq_objective_sft,
-                            .optimizer = &tq_optimizer_adamw,
+                            .optimizer = how.optimizer ? how.optimizer : &tq_optimizer_adamw,
+                            .ema = how.ema,
                             .schedule = {.kind = TQ_SCHEDULE_CONSTANT, .lr = m->lr, .total = STEPS},
                             .clip = 1,
                             .weight_decay = 0.1,
@@ -276,6 +279,78 @@ static void threads_and_memory_give_the_same_bytes(void **state) {
     }
 }
 
+static void every_optimizer_gives_the_same_bytes_on_any_threads_and_learns(void **state) {
+    (void)state;
+    static const tq_optimizer *const optimizers[] = {
+#define X(name) &tq_optimizer_##name,
+#include "train/optimizers.def"
+#undef X
+    };
+    for (size_t i = 0; i < sizeof optimizers / sizeof optimizers[0]; i++)
+        for (int full = 0; full < 2; full++) {
+            size_t n, other;
+            method m = *find_method(full ? "full" : "lora");
+            m.lr *= optimizers[i]->lr;
+            layout how = {.threads = 1, .optimizer = optimizers[i], .ema = 0.9};
+            float *one = trained_values(&m, how, &n, NULL);
+            for (how.threads = 2; how.threads <= 3; how.threads++) {
+                float *two = trained_values(&m, how, &other, NULL);
+                if (memcmp(one, two, n * sizeof *one))
+                    fail_msg("%s: %d threads differ from one", optimizers[i]->name, how.threads);
+                free(two);
+            }
+            free(one);
+            bench b;
+            toque_error err;
+            tq_step_result r, last;
+            how.threads = 2;
+            open_bench(&b, "llama", &m, how);
+            check(tq_trainer_step(&b.trainer, &r, &err), &err);
+            for (int step = 0; step < 20; step++) check(tq_trainer_step(&b.trainer, &last, &err), &err);
+            if (!(last.loss < r.loss - 0.01))
+                fail_msg("%s: the loss went from %g to %g", optimizers[i]->name, r.loss, last.loss);
+            close_bench(&b);
+        }
+}
+
+/* Two steps by hand: d = min(ema, (1 + t) / (10 + t)). */
+static void an_average_follows_the_values(void **state) {
+    (void)state;
+    bench b;
+    toque_error err;
+    tq_step_result r;
+    open_bench(&b, "llama", find_method("ia3"), (layout){.ema = 0.9});
+    size_t n = b.adapter->n;
+    double *mean = malloc(n * sizeof *mean);
+    assert_non_null(mean);
+    for (size_t i = 0; i < n; i++) mean[i] = (double)b.adapter->values[i];
+    for (int t = 1; t <= 3; t++) {
+        check(tq_trainer_step(&b.trainer, &r, &err), &err);
+        double d = (1.0 + t) / (10.0 + t);
+        for (size_t i = 0; i < n; i++) mean[i] = d * mean[i] + (1 - d) * (double)b.adapter->values[i];
+    }
+    float last = b.adapter->values[0];
+    tq_trainer_swap_ema(&b.trainer);
+    for (size_t i = 0; i < n; i++) assert_true(fabs((double)b.adapter->values[i] - mean[i]) < 1e-6);
+    tq_trainer_swap_ema(&b.trainer);
+    assert_true(b.adapter->values[0] == last);
+    free(mean);
+    close_bench(&b);
+}
+
+static void the_finder_suggests_a_rate_below_the_one_that_breaks(void **state) {
+    (void)state;
+    bench b;
+    toque_error err;
+    static tq_lr_find f;
+    open_bench(&b, "llama", find_method("full"), (layout){0});
+    check(tq_lr_find_run(&f, &b.trainer, 1e-6, 10, NULL, NULL, &err), &err);
+    assert_true(f.n > 20 && f.best > 10 && f.best < f.n - 1);
+    assert_true(f.points[f.best].smooth < f.points[0].smooth && f.points[f.n - 1].smooth > f.points[f.best].smooth);
+    assert_true(fabs(f.suggestion - f.points[f.best].lr / 10) < 1e-12 && f.suggestion > 1e-5 && f.suggestion < 0.1);
+    close_bench(&b);
+}
+
 static void packing_changes_no_gradient(void **state) {
     (void)state;
     for (int i = 0; i < N_METHODS; i++) {
@@ -402,8 +477,13 @@ int main(int argc, char **argv) {
     if (argc != 2) return 1;
     expectations = argv[1];
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_method_equals_the_reference), cmocka_unit_test(threads_and_memory_give_the_same_bytes),
-        cmocka_unit_test(packing_changes_no_gradient),       cmocka_unit_test(gradients_are_the_slope_of_the_loss),
+        cmocka_unit_test(every_method_equals_the_reference),
+        cmocka_unit_test(threads_and_memory_give_the_same_bytes),
+        cmocka_unit_test(every_optimizer_gives_the_same_bytes_on_any_threads_and_learns),
+        cmocka_unit_test(an_average_follows_the_values),
+        cmocka_unit_test(the_finder_suggests_a_rate_below_the_one_that_breaks),
+        cmocka_unit_test(packing_changes_no_gradient),
+        cmocka_unit_test(gradients_are_the_slope_of_the_loss),
         cmocka_unit_test(files_give_a_method_back),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);

@@ -320,6 +320,9 @@ static void what_does_not_exist_or_fit_is_refused_with_a_reason(void **state) {
     EXPECT(EINVAL, "nothing in this model matches '*.nose.*'", "--method", "freeze", "--train-pattern", "*.nose.*");
     EXPECT(EINVAL, "method norms", "--method", "bitfit"); /* no biases */
     EXPECT(EINVAL, "target 'q_porj' matches nothing in this model: there are q_proj, ", "--targets", "q_porj");
+    EXPECT(EINVAL, "cycles is only used by scheduler cosine_restarts", "--cycles", "2");
+    EXPECT(EINVAL, "decay is only used by scheduler wsd", "--decay", "0.5");
+    EXPECT(EINVAL, "take more than the 2 steps", "--scheduler", "wsd", "--max-steps", "2", "--decay", "2");
     EXPECT(EINVAL, "rank 17 is not possible for self_attn.k_proj, which is 16 x 32", "--rank", "17");
     EXPECT(EINVAL, "rank 99 is not possible for mlp.up_proj", "--rank-pattern", "up_proj=99");
     EXPECT(EINVAL, "'nose' matches none of the targets", "--rank-pattern", "nose=4");
@@ -353,6 +356,11 @@ static void every_choice_resumes_after_kill_to_the_same_bytes(void **state) {
         {"--method", "freeze", "--train-layers", "1"},
         {"--method", "freeze", "--train-pattern", "*.mlp.*"},
         {"--method", "norms"},
+        {"--optimizer", "adamw8bit", "--rank", "16", "--scheduler", "wsd", "--decay", "0.3"},
+        {"--method", "full", "--optimizer", "muon", "--layer-decay", "0.8"},
+        {"--optimizer", "lion", "--ema", "0.95"},
+        {"--optimizer", "adafactor", "--scheduler", "cosine_restarts", "--cycles", "3", "--weight-decay", "0.1"},
+        {"--optimizer", "sgd", "--method", "full", "--ema", "0.9"},
     };
     for (size_t i = 0; i < sizeof choices / sizeof choices[0]; i++) {
         static const char *const shared[] = {"--epochs",     "2", "--batch-size", "4",  "--lr", "2e-3",
