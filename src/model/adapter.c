@@ -64,6 +64,8 @@ static toque_status set_up(tq_adapter *a, const tq_adapter_options *o, toque_err
     if (!a->kind) return TQ_FAIL(err, EINVAL, "there is no adapter kind '%s'", o->kind);
     if (!(o->dropout >= 0 && o->dropout < 1))
         return TQ_FAIL(err, EINVAL, "dropout is %g, expected 0 to below 1", (double)o->dropout);
+    if (o->pissa && (a->kind != &tq_peft_lora || o->rank_pattern || o->alpha_pattern || o->own))
+        return TQ_FAIL(err, EINVAL, "init pissa is for plain LoRA: without patterns and whole tensors");
     a->rank = o->rank;
     a->alpha = o->alpha;
     a->dropout = o->dropout;
@@ -88,6 +90,11 @@ toque_status tq_adapter_new(tq_adapter **result, tq_model *model, const tq_adapt
     tq_adapter_ready(a);
     tq_site_state *states = a->states;
     for (size_t s = 0; s < a->n_sites; s++) a->kind->init(&states[s], o->seed, (uint32_t)s);
+    if (o->pissa) status = tq_pissa_start(a, o->seed, err);
+    if (status != TOQUE_OK) {
+        tq_adapter_free(a);
+        return status;
+    }
     tq_adapter_changed(a);
     *result = a;
     return TOQUE_OK;
@@ -116,7 +123,7 @@ toque_status tq_adapter_train(tq_adapter *a, toque_error *err) {
 void tq_adapter_free(tq_adapter *a) {
     if (!a) return;
     tq_mem *mem = &a->model->ctx->mem;
-    void *blocks[] = {a->grads,   a->values,  a->states, a->sites,        a->ranges,        a->derived,
+    void *blocks[] = {a->grads,   a->values,  a->states, a->sites,        a->ranges,        a->derived, a->start,
                       a->weights, a->targets, a->own,    a->rank_pattern, a->alpha_pattern, a->name};
     for (size_t i = 0; i < sizeof blocks / sizeof blocks[0]; i++) tq_free(mem, blocks[i]);
     tq_free(mem, a);

@@ -42,6 +42,7 @@ typedef struct tq_adapter {
     void *states;                   /* the sites' states */
     size_t n_sites;
     float *derived; /* what kinds compute from values and base */
+    float *start;   /* [n] PiSSA: the values that it began with and that are subtracted; NULL: nothing is */
     /* Own tensors: the model's weights with the trained ones in their places. weights NULL: none are trained. */
     tq_weight (*weights)[TQ_ROLE_COUNT]; /* [L] */
     tq_weight embedding, out_norm, head;
@@ -63,11 +64,12 @@ typedef struct tq_adapter_options {
     /* The model's own tensors to train: comma-separated shell patterns of Hugging Face's parameter names
      * ("model.layers.29.*,*norm.weight"). NULL: the kind's default. */
     const char *own;
+    bool pissa; /* LoRA that starts from the base's largest singular values; saved as a LoRA of twice the rank */
     uint64_t seed;
 } tq_adapter_options;
 
-/* A fresh adapter, which changes nothing yet. EINVAL for targets that match nothing (the message lists the names there
- * are), a rank above a dimension, or when nothing is left to train. */
+/* A fresh adapter, which changes nothing yet (with pissa, but for rounding). EINVAL for targets that match nothing (the
+ * message lists the names there are), a rank above a dimension, or when nothing is left to train. */
 toque_status tq_adapter_new(tq_adapter **a, tq_model *model, const tq_adapter_options *o, toque_error *err) TQ_MUST;
 /* From a PEFT folder, a run folder or a GGUF adapter file. Wrong shapes are an error; another base hash is a warning in
  * the context's log that names both. Tensors or settings that cannot be expressed are errors. */

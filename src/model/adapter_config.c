@@ -3,6 +3,7 @@
 #include "model/peft.h"
 
 #include <jansson.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -204,8 +205,10 @@ static int put(json_t *o, const char *key, json_t *value) {
     return value ? json_object_set_new(o, key, value) : -1;
 }
 
+/* What PiSSA trained is written as a LoRA of twice the rank at the same scaling. */
 static int put_low_rank(json_t *o, const tq_adapter *a) {
-    return put(o, "r", json_integer(a->rank)) | put(o, "lora_alpha", json_real((double)a->alpha)) |
+    double alpha = (double)a->alpha * (!a->start ? 1 : a->rslora ? sqrt(2) : 2);
+    return put(o, "r", json_integer(a->start ? 2 * a->rank : a->rank)) | put(o, "lora_alpha", json_real(alpha)) |
            put(o, "lora_dropout", json_real((double)a->dropout)) | put(o, "bias", json_string("none")) |
            put(o, "init_lora_weights", json_true()) | put(o, "layers_to_transform", json_null()) |
            put(o, "rank_pattern", pattern_object(a->rank_pattern)) |

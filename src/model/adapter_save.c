@@ -19,21 +19,39 @@ static toque_status convert(const tq_adapter *a, const float *values, char **out
     return TOQUE_OK;
 }
 
+/* PiSSA's ranges as those of a plain LoRA of twice the rank. */
+static toque_status double_rank(const tq_adapter *a, const float *values, float **out, toque_error *err) {
+    *out = NULL;
+    if (!a->start) return TOQUE_OK;
+    *out = tq_alloc(&a->model->ctx->mem, a->n, 2 * sizeof(float));
+    if (!*out) return TQ_NOMEM(err);
+    for (size_t i = 0; i < a->n_ranges; i++) tq_pissa_range(a, &a->ranges[i], values, *out + 2 * a->ranges[i].start);
+    return TOQUE_OK;
+}
+
+static tq_save_tensor tensor_of(const tq_adapter *a, const tq_range *r, const float *values, const char *converted,
+                                const float *doubled) {
+    tq_save_tensor t = {
+        .name = r->name, .type = TQ_F32, .n_dims = 2, .dims = {r->rows, r->cols}, .data = values + r->start};
+    if (r->vector) t.n_dims = 1, t.dims[0] = (int64_t)r->rows * r->cols;
+    if (converted) t.type = a->save_type, t.data = converted + r->start * 2;
+    if (doubled) t.dims[r->part] *= 2, t.data = doubled + r->start * 2;
+    return t;
+}
+
 static toque_status save_tensors(const tq_adapter *a, const char *path, const float *values, toque_error *err) {
     tq_mem *mem = &a->model->ctx->mem;
     tq_save_tensor *t = TQ_NEW_ARRAY(mem, tq_save_tensor, a->n_ranges);
     char *converted = NULL;
+    float *doubled = NULL;
     toque_status status = t ? convert(a, values, &converted, err) : TQ_NOMEM(err);
-    for (size_t i = 0; status == TOQUE_OK && i < a->n_ranges; i++) {
-        const tq_range *r = &a->ranges[i];
-        t[i] = (tq_save_tensor){.name = r->name, .type = TQ_F32, .n_dims = 2, .dims = {r->rows, r->cols}};
-        if (r->vector) t[i].n_dims = 1, t[i].dims[0] = (int64_t)r->rows * r->cols;
-        t[i].data = values + r->start;
-        if (converted) t[i].type = a->save_type, t[i].data = converted + r->start * 2;
-    }
+    if (status == TOQUE_OK) status = double_rank(a, values, &doubled, err);
+    for (size_t i = 0; status == TOQUE_OK && i < a->n_ranges; i++)
+        t[i] = tensor_of(a, &a->ranges[i], values, converted, doubled);
     const char *metadata[] = {"format", "pt", "toque.base_hash", a->base_hash, "toque.method", a->kind->name};
     if (status == TOQUE_OK) status = tq_safetensors_save(mem, path, t, a->n_ranges, metadata, 3, err);
     tq_free(mem, converted);
+    tq_free(mem, doubled);
     tq_free(mem, t);
     return status;
 }

@@ -19,7 +19,8 @@ typedef struct tq_site_state {
     float *value[TQ_SITE_RANGES];
     float **grads; /* &adapter->grads: NULL until it is trained */
     size_t start[TQ_SITE_RANGES];
-    float *derived; /* the kind's own, `derived` of them */
+    float *derived;              /* the kind's own, n_derived of them */
+    const float *start_value[2]; /* PiSSA's A0 and B0 */
 } tq_site_state;
 
 typedef struct tq_peft {
@@ -58,6 +59,10 @@ void tq_lora_shape(const tq_site_state *s, int i, int *rows, int *cols);
 void tq_lora_fwd(tq_exec *e, tq_worker *w, const tq_site *site, float scale, int t0, int t1, const float *x, float *y);
 void tq_lora_bwd(tq_exec *e, tq_worker *w, const tq_site *site, float scale, int t0, int t1, const float *x,
                  const float *dy, float *dx);
+/* Gives a fresh LoRA its start by PiSSA: values, their frozen copy, hooks that subtract it. */
+toque_status tq_pissa_start(tq_adapter *a, uint64_t seed, toque_error *err) TQ_MUST;
+/* out [2 x the range] = the range of the plain LoRA of twice the rank that does the same. */
+void tq_pissa_range(const tq_adapter *a, const tq_range *r, const float *values, float *out);
 /* For kinds that multiply: y [T, n] = x (1 + scale * (factor - 1)) in rows [t0, t1); y may be x; shared among the
  * workers, no barrier at the end. */
 void tq_scale_rows(const tq_exec *e, tq_worker *w, float *y, const float *x, const float *factor, float scale, int t0,

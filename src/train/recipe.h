@@ -27,6 +27,7 @@ typedef struct tq_recipe {
     bool rslora;
     tq_option_list targets, rank_pattern, alpha_pattern, train_modules, train_pattern;
     double loraplus_lr_ratio;
+    int init; /* 1: pissa */
     int64_t train_layers;
     int save_dtype; /* 0: f32, 1: f16, 2: bf16 */
     int64_t max_length, batch_size, grad_accum, max_steps;

@@ -139,6 +139,7 @@ tq_adapter_options tq_recipe_adapter(const tq_recipe *r) {
                                 .rank_pattern = r->rank_text,
                                 .alpha_pattern = r->alpha_text,
                                 .own = r->own_text,
+                                .pissa = r->init == 1,
                                 .seed = (uint64_t)r->seed};
 }
 

@@ -58,6 +58,8 @@ const tq_option tq_recipe_table[] = {
      "other ranks for some targets: q_proj=8, layers.0.mlp.up_proj=4"},
     {"alpha_pattern", 0, TQ_OPT_LIST, AT(alpha_pattern), NULL, 0, 0, NULL, "NAME=X", NULL,
      "other alphas for some targets"},
+    {"init", 0, TQ_OPT_CHOICE, AT(init), "default", 0, 0, "default|pissa", NULL, "init_lora_weights",
+     "pissa: start from the base's largest singular values (saved as a LoRA of twice the rank)"},
     {"loraplus_lr_ratio", 0, TQ_OPT_NUMBER, AT(loraplus_lr_ratio), "1", 0, 1e6, NULL, "X", NULL,
      "LoRA+: the learning rate of B is this times that of A (16 is usual)"},
     {"targets", 0, TQ_OPT_LIST, AT(targets), NULL, 0, 0, NULL, "NAMES",

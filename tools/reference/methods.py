@@ -59,6 +59,7 @@ def loss_of(model):
 
 
 def run(case, arch, path, config=None, trained=None, lr=1e-2, ratio=1.0, scale=0.05):
+    torch.manual_seed(1)
     model = load(path)
     if config:
         model = get_peft_model(model, config)
@@ -72,7 +73,7 @@ def run(case, arch, path, config=None, trained=None, lr=1e-2, ratio=1.0, scale=0
         have = {k for k in get_peft_model_state_dict(model) if k not in ("base_model.vera_A", "base_model.vera_B")}
         assert have == set(params), have ^ set(params)
     with torch.no_grad():
-        for name, p in params.items():
+        for name, p in params.items() if scale else ():
             fill(name, p, scale)
         for name, b in model.named_buffers():
             if "vera_A" in name or "vera_B" in name:
@@ -115,6 +116,7 @@ for arch in ("llama", "qwen2"):
                                          modules_to_save=["embed_tokens", "post_attention_layernorm"]))
     run("loraplus", arch, path, lora(), lr=2e-3, ratio=4.0)
     run("dora", arch, path, lora(use_dora=True))
+    run("pissa", arch, path, lora(init_lora_weights="pissa"), lr=1e-3, scale=0.0)
     run("ia3", arch, path, IA3Config(target_modules=["k_proj", "v_proj", "down_proj"],
                                      feedforward_modules=["down_proj"], task_type="CAUSAL_LM"))
     run("norms", arch, path, LNTuningConfig(target_modules=["input_layernorm", "post_attention_layernorm", "norm"],
