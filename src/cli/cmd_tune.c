@@ -13,12 +13,13 @@
 #include "base/progress.h"
 #include "cli/cli.h"
 #include "runs/curve.h"
+#include "train/lr_find.h"
 #include "train/tune.h"
 
 typedef struct tune_options {
     tq_recipe recipe;
     const char *output;
-    bool resume, other_machine, overwrite, dry_run;
+    bool resume, other_machine, overwrite, dry_run, find_lr;
 } tune_options;
 
 static const tq_option run_table[] = {
@@ -32,6 +33,8 @@ static const tq_option run_table[] = {
      "replace a run that is already there"},
     {"dry_run", 0, TQ_OPT_FLAG, offsetof(tune_options, dry_run), "off", 0, 0, NULL, NULL, NULL,
      "show data, memory and the time of two real steps; write nothing"},
+    {"find_lr", 0, TQ_OPT_FLAG, offsetof(tune_options, find_lr), "off", 0, 0, NULL, NULL, NULL,
+     "try learning rates from 1e-6 to 1 in 60 steps and suggest one; write nothing"},
     {0},
 };
 
@@ -165,6 +168,50 @@ static toque_status print_curve(tq_cli *cli, const tq_metrics_series *series, to
     return status;
 }
 
+static void on_point(void *arg, const tq_lr_point *p) {
+    watcher *w = arg;
+    char note[80];
+    snprintf(note, sizeof note, "lr %.2e, loss %.4f", p->lr, p->loss);
+    tq_progress_update(&w->progress, ++w->done, note);
+}
+
+static toque_status show_rates_json(tq_cli *cli, const tq_lr_find *f, toque_error *err) {
+    json_t *points = json_array();
+    for (int i = 0; points && i < f->n; i++)
+        json_array_append_new(points, json_pack("{s:f, s:f, s:f}", "lr", f->points[i].lr, "loss", f->points[i].loss,
+                                                "smooth", f->points[i].smooth));
+    return tq_cli_json(
+        cli, json_pack("{s:o, s:b, s:f}", "points", points, "ran_away", f->ran_away, "suggestion", f->suggestion), err);
+}
+
+static toque_status show_rates(tq_cli *cli, const tq_lr_find *f, toque_error *err) {
+    tq_metrics_point loss[TQ_LR_FIND_STEPS];
+    for (int i = 0; i < f->n; i++) loss[i] = (tq_metrics_point){.step = i + 1, .value = f->points[i].smooth};
+    tq_metrics_series series = {.mem = &cli->mem, .loss = loss, .n_loss = (size_t)f->n};
+    if (!cli->common.quiet) TQ_TRY(print_curve(cli, &series, err));
+    printf("step        lr     loss   smooth\n");
+    for (int i = 0; i < f->n; i++)
+        if (i % 4 == 0 || i == f->best || i == f->n - 1)
+            printf("%4d  %8.1e %8.4f %8.4f%s\n", i + 1, f->points[i].lr, f->points[i].loss, f->points[i].smooth,
+                   i == f->best ? "  lowest" : "");
+    if (f->ran_away) printf("then the loss ran away\n");
+    printf("suggestion: --lr %.1e (a tenth of the rate with the lowest smoothed loss); nothing was written\n",
+           f->suggestion);
+    return TOQUE_OK;
+}
+
+static toque_status find_lr(tq_cli *cli, tq_tune *t, toque_error *err) {
+    watcher w = {.cli = cli, .tune = t};
+    tq_lr_find *f = TQ_NEW(&cli->mem, tq_lr_find);
+    if (!f) return TQ_NOMEM(err);
+    tq_progress_start(&w.progress, tq_cli_progress(cli), "trying rates", "steps", TQ_LR_FIND_STEPS, 0);
+    toque_status status = tq_lr_find_run(f, &t->trainer, 1e-6, 1, on_point, &w, err);
+    tq_progress_end(&w.progress, NULL);
+    if (status == TOQUE_OK) status = cli->common.json ? show_rates_json(cli, f, err) : show_rates(cli, f, err);
+    tq_free(&cli->mem, f);
+    return status;
+}
+
 static json_t *number(double x) {
     return isfinite(x) ? json_real(x) : json_null();
 }
@@ -218,9 +265,9 @@ done:
 }
 
 /* recipe.yaml: every key as resolved, and what products were computed in. */
-static toque_status write_yaml(tq_cli *cli, const tq_ctx *ctx, tq_buf *out, toque_error *err) {
+static toque_status write_yaml(const tq_recipe *recipe, const tq_ctx *ctx, tq_buf *out, toque_error *err) {
     tq_buf_puts(out, "# toque tune --config recipe.yaml -o OTHER repeats this run\n");
-    tq_options_to_yaml(&cli->set, 0, out);
+    tq_recipe_yaml(recipe, out);
     tq_buf_printf(out, "compute: %s\n", ctx->compute == TQ_COMPUTE_BF16 ? "bf16" : "f32");
     return tq_buf_status(out, TQ_RUN_RECIPE, err);
 }
@@ -231,7 +278,7 @@ static toque_status train(tq_cli *cli, tq_tune *t, const tune_options *o, toque_
     tq_buf_init(&yaml, &cli->mem, 1 << 20);
     toque_status status = TOQUE_OK;
     watcher w = {.cli = cli, .tune = t, .started = tq_now(), .eval_loss = NAN};
-    TQ_GO(write_yaml(cli, t->ctx, &yaml, err));
+    TQ_GO(write_yaml(t->recipe, t->ctx, &yaml, err));
     t->other_machine = o->other_machine;
     TQ_GO(tq_tune_start(t, o->output, mode, &yaml, err));
     if (o->resume)
@@ -271,7 +318,12 @@ static toque_status take_recipe(tq_cli *cli, const tune_options *o, toque_error 
 
 static toque_status run(tq_cli *cli, void *options, toque_error *err) {
     tune_options *o = options;
-    if (!o->output && !o->dry_run) return tq_cli_usage(cli, err, "give the run folder with -o RUN (or --dry-run)");
+    bool looks = o->dry_run || o->find_lr; /* nothing is written */
+    if (!o->output && !looks)
+        return tq_cli_usage(cli, err, "give the run folder with -o RUN (or --dry-run, or --find-lr)");
+    if (o->dry_run && o->find_lr) return tq_cli_usage(cli, err, "give one of --dry-run and --find-lr");
+    if (o->find_lr && tq_options_given(&cli->set, "lr"))
+        return tq_cli_usage(cli, err, "--find-lr looks for a learning rate: leave --lr out");
     if (o->resume && o->overwrite) return tq_cli_usage(cli, err, "--resume and --overwrite contradict each other");
     if (o->other_machine && !o->resume) return tq_cli_usage(cli, err, "--other-machine goes with --resume");
     if (o->resume && !o->output) return tq_cli_usage(cli, err, "--resume needs the run folder: -o RUN");
@@ -279,7 +331,7 @@ static toque_status run(tq_cli *cli, void *options, toque_error *err) {
     if (!o->recipe.model) o->recipe.model = getenv("TOQUE_MODEL");
     TQ_TRY(tq_cli_need_model(cli, &(tq_cli_model){.model = o->recipe.model}, err));
     if (!o->recipe.data.len) return tq_cli_usage(cli, err, "give rows to train on with -d DATA");
-    if (o->output && !o->resume && !o->dry_run)
+    if (o->output && !o->resume && !looks)
         TQ_TRY(tq_run_check(&cli->mem, o->output, o->overwrite ? TQ_RUN_OVERWRITE : TQ_RUN_NEW, err));
     tq_ctx *ctx;
     TQ_TRY(tq_cli_ctx(cli, &ctx, err));
@@ -288,7 +340,10 @@ static toque_status run(tq_cli *cli, void *options, toque_error *err) {
     tq_tune tune;
     TQ_TRY(tq_tune_open(&tune, ctx, &o->recipe, &cli->set, err));
     toque_status status = describe(cli, &tune, err);
-    if (status == TOQUE_OK) status = o->dry_run ? dry_run(cli, &tune, err) : train(cli, &tune, o, err);
+    if (status == TOQUE_OK)
+        status = o->dry_run   ? dry_run(cli, &tune, err)
+                 : o->find_lr ? find_lr(cli, &tune, err)
+                              : train(cli, &tune, o, err);
     tq_tune_close(&tune);
     return status;
 }

@@ -44,7 +44,7 @@ static toque_status get_adapter(tq_cli_loaded *l, const char *path, const tq_ada
     tq_adapter *a;
     TQ_TRY(tq_adapter_load(&a, l->model, path, err));
     l->adapters[l->n++] = a;
-    if (a->rank > l->max_rank) l->max_rank = a->rank;
+    if (a->max_rank > l->max_rank) l->max_rank = a->max_rank;
     *found = a;
     return TOQUE_OK;
 }

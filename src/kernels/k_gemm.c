@@ -129,7 +129,7 @@ static void multiply(form f, int64_t rows, bool narrow, bool by_row, const tile_
 
 typedef struct block {
     int64_t i, mc, p, kc, j, nc; /* rows, elements of k, columns */
-    bool a_copied, b_packed, go_on, last;
+    bool a_copied, b_packed, go_on, last, add;
 } block;
 
 /* C's rows [i, i + mc), columns [j, j + nc) += A's [p, p + kc) times B's. */
@@ -143,8 +143,9 @@ static void run_block(const part *s, const block *b) {
         tile_out out = {.c = s->c + b->i * s->c_row + b->j + jp,
                         .cs = s->c_row,
                         .cols = cols,
-                        .alpha = b->last ? g->alpha : 1,
-                        .accumulate = b->go_on};
+                        .alpha = b->last || b->add ? g->alpha : 1,
+                        .accumulate = b->go_on && !b->add,
+                        .add = b->add};
         const bool narrow = cols <= VW;
         if (!b->a_copied || by_row) {
             in.a = b->a_copied ? s->a : g->a + b->i * g->a_row + b->p * g->a_col;
@@ -170,7 +171,7 @@ static void run_columns(const part *s, const int64_t i[2], int64_t j, int64_t nc
     cut = (cut + PIECE / 2 - 1) / (PIECE / 2) * (PIECE / 2);
     if (tq_type_get(g->b_type)->block > PIECE / 2) cut = (cut + PIECE - 1) / PIECE * PIECE;
     if (cut > most) cut = most / PIECE * PIECE;
-    block b = {.j = j, .nc = nc, .go_on = go_on};
+    block b = {.j = j, .nc = nc, .go_on = go_on, .add = go_on && g->alpha != 1};
     /* Few rows do not pay for packing B; whole panels can be read in place. */
     b.b_packed = s->form != FORM_F32 || g->b_trans || g->b_type != TQ_F32 || rows > 2 * TILE_M || nc % NR;
     /* In place, rows would compete for the same sets of the first cache when they are a power of two apart. */

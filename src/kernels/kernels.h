@@ -51,13 +51,12 @@ typedef struct tq_q8 {
     int8_t q[32];
 } tq_q8;
 
-/* A matrix product, C = alpha A B or C += A B, f32 result. An element of C is one chain of sums over k, which begins
- * with C where it accumulates: several products that add to one C give the same bits in one call (tail) or in several.
- *   A: f32, element (i, p) at a[i*a_row + p*a_col], i < m, p < k; one of a_row, a_col is 1.
- *   B: any type, stored as rows. b_trans: B's stored row j holds column j of the product, length k (a weight
- *      [out, in] in Y = X W^T). Otherwise stored row p holds element (p, 0..n-1), length n (dX = dY W, dW = dY^T X).
- *      Stored rows are b_stride bytes apart.
- *   C: f32, row i at c + i*c_row. */
+/* A matrix product, C = alpha A B (+ C), f32 result. An element of C is one chain of sums over k, which begins with C
+ * where it accumulates with alpha = 1: several such products that add to one C give the same bits in one call (tail) or
+ * in several. A: f32, element (i, p) at a[i*a_row + p*a_col], i < m, p < k; one of a_row, a_col is 1. B: any type,
+ * stored as rows. b_trans: B's stored row j holds column j of the product, length k (a weight [out, in] in Y = X W^T).
+ * Otherwise stored row p holds element (p, 0..n-1), length n (dX = dY W, dW = dY^T X). Stored rows are b_stride bytes
+ * apart. C: f32, row i at c + i*c_row. */
 typedef struct tq_gemm {
     int64_t m, n, k;
     const float *a;
@@ -68,7 +67,7 @@ typedef struct tq_gemm {
     size_t b_stride;
     float *c;
     int64_t c_row;
-    float alpha; /* 1 where it accumulates or has a tail */
+    float alpha; /* 1 where there is a tail */
     bool accumulate;
     const struct tq_gemm *tail; /* or NULL: another product that is added, of the same m and n; its c, compute and tail
                                    are not looked at */

@@ -19,13 +19,13 @@ typedef struct tile_in {
     int64_t bs;
 } tile_in;
 /* C's row i is at c + i*cs, `cols` of its elements become alpha times their chains, which, with `accumulate`, begin
- * with what C holds. */
+ * with what C holds; with `add`, alpha times the chains is added to C instead. */
 typedef struct tile_out {
     float *c;
     int64_t cs;
     int cols;
     float alpha;
-    bool accumulate;
+    bool accumulate, add;
 } tile_out;
 
 /* Columns of the tile's vector j that exist. */
@@ -50,9 +50,9 @@ TQ_INLINE void tile_store(int mr, int nv, vf acc[TILE_M][TILE_V], const tile_out
             float *c = o->c + i * o->cs + j * VW;
             const int64_t n = tile_cols(o, j);
             if (n == VW)
-                vf_store(c, vf_mul(alpha, acc[i][j]));
+                vf_store(c, o->add ? vf_fma(alpha, acc[i][j], vf_load(c)) : vf_mul(alpha, acc[i][j]));
             else if (n > 0)
-                vf_store_n(c, vf_mul(alpha, acc[i][j]), n);
+                vf_store_n(c, o->add ? vf_fma(alpha, acc[i][j], vf_load_n(c, n)) : vf_mul(alpha, acc[i][j]), n);
         }
     }
 }

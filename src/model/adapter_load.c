@@ -3,85 +3,8 @@
 #include "files/safetensors.h"
 #include "model/peft.h"
 
-#include <jansson.h>
 #include <stdio.h>
 #include <string.h>
-
-/* --- adapter_config.json --------------------------------------------------------------------------------- */
-/* Settings of PEFT that change what an adapter computes; anything but these values cannot be worn here. */
-static toque_status refuse_others(const json_t *o, const char *path, toque_error *err) {
-    static const char *const off[] = {"use_dora",
-                                      "fan_in_fan_out",
-                                      "use_qalora",
-                                      "lora_bias",
-                                      "layers_to_transform",
-                                      "layer_replication",
-                                      "modules_to_save",
-                                      "rank_pattern",
-                                      "alpha_pattern",
-                                      "exclude_modules",
-                                      "trainable_token_indices",
-                                      "target_parameters",
-                                      "alora_invocation_tokens"};
-    for (size_t i = 0; i < sizeof off / sizeof off[0]; i++) {
-        const json_t *v = json_object_get(o, off[i]);
-        bool empty = !v || json_is_null(v) || json_is_false(v) || (json_is_object(v) && json_object_size(v) == 0) ||
-                     (json_is_array(v) && json_array_size(v) == 0);
-        if (!empty) return TQ_FAIL(err, EUNSUPPORTED, "%s: '%s' is set, which is not supported", path, off[i]);
-    }
-    const char *bias = json_string_value(json_object_get(o, "bias"));
-    if (bias && strcmp(bias, "none") != 0)
-        return TQ_FAIL(err, EUNSUPPORTED, "%s: bias '%s' is not supported", path, bias);
-    return TOQUE_OK;
-}
-
-static toque_status read_targets(tq_adapter *a, const json_t *v, const char *path, toque_error *err) {
-    if (json_is_string(v)) {
-        toque_status status = tq_adapter_targets(json_string_value(v), &a->targets, err);
-        return status == TOQUE_OK ? status : tq_error_prefix(err, status, "%s", path);
-    }
-    if (!json_is_array(v)) return TQ_FAIL(err, EFORMAT, "%s: target_modules must be a list of names", path);
-    for (size_t i = 0; i < json_array_size(v); i++) {
-        const char *name = json_string_value(json_array_get(v, i));
-        if (!name) return TQ_FAIL(err, EFORMAT, "%s: target_modules must be a list of names", path);
-        toque_status status = tq_adapter_targets(name, &a->targets, err);
-        if (status != TOQUE_OK) return tq_error_prefix(err, status, "%s", path);
-    }
-    return TOQUE_OK;
-}
-
-static toque_status read_config(tq_adapter *a, const char *path, toque_error *err) {
-    tq_mem *mem = &a->model->ctx->mem;
-    char *text;
-    size_t n;
-    TQ_TRY(tq_read_file(&text, &n, mem, path, 1 << 20, err));
-    json_error_t je;
-    json_t *o = json_loadb(text, n, 0, &je);
-    tq_free(mem, text);
-    if (!json_is_object(o)) {
-        json_decref(o);
-        return TQ_FAIL(err, EFORMAT, "%s: line %d: %s", path, je.line, o ? "expected an object" : je.text);
-    }
-    const char *type = json_string_value(json_object_get(o, "peft_type"));
-    const json_t *r = json_object_get(o, "r"), *alpha = json_object_get(o, "lora_alpha");
-    toque_status status = TOQUE_OK;
-    a->kind = type ? tq_peft_find(type) : NULL;
-    if (!a->kind)
-        status = TQ_FAIL(err, EUNSUPPORTED, "%s: peft_type '%s' is not supported", path, type ? type : "(none)");
-    else if (!json_is_integer(r) || json_integer_value(r) < 1 || json_integer_value(r) > 1 << 16 ||
-             !json_is_number(alpha))
-        status = TQ_FAIL(err, EFORMAT, "%s: r and lora_alpha must be numbers, r from 1 to 65536", path);
-    if (status == TOQUE_OK) status = refuse_others(o, path, err);
-    if (status == TOQUE_OK) {
-        a->rank = (int)json_integer_value(r);
-        a->alpha = (float)json_number_value(alpha);
-        a->dropout = (float)json_number_value(json_object_get(o, "lora_dropout"));
-        a->rslora = json_is_true(json_object_get(o, "use_rslora"));
-        status = read_targets(a, json_object_get(o, "target_modules"), path, err);
-    }
-    json_decref(o);
-    return status;
-}
 
 /* --- values ---------------------------------------------------------------------------------------------- */
 static toque_status copy_tensor(tq_adapter *a, const tq_range *r, const tq_tensor *t, const char *path,
@@ -89,7 +12,8 @@ static toque_status copy_tensor(tq_adapter *a, const tq_range *r, const tq_tenso
     const tq_kernels *k = a->model->ctx->k;
     if (t->type >= TQ_TYPE_END || !k->dequant_row[t->type])
         return TQ_FAIL(err, EUNSUPPORTED, "%s: tensor %s is not F32, F16 or BF16", path, t->name);
-    if (t->rows != r->rows || t->cols != r->cols)
+    bool same = r->vector ? t->rows * t->cols == (int64_t)r->rows * r->cols : t->rows == r->rows && t->cols == r->cols;
+    if (!same)
         return TQ_FAIL(err, EFORMAT,
                        "%s: tensor %s is %lld x %lld, but this model and rank want %d x %d: the adapter was made "
                        "for another model",
@@ -121,18 +45,47 @@ static toque_status read_values(tq_adapter *a, const char *path, toque_error *er
     return status;
 }
 
+/* A run of a method that PEFT lacks: model.safetensors holds the trained tensors under Hugging Face's names, and its
+ * metadata says which method it was. */
+static toque_status describe_own(tq_adapter *a, const char *path, toque_error *err) {
+    tq_mem *mem = &a->model->ctx->mem;
+    tq_safetensors *st;
+    TQ_TRY(tq_safetensors_open(&st, mem, path, err));
+    const char *method = tq_safetensors_metadata(st, "toque.method");
+    a->kind = method ? tq_peft_find(method) : &tq_peft_full;
+    tq_buf names;
+    tq_buf_init(&names, mem, 1 << 24);
+    for (size_t i = 0; i < tq_safetensors_count(st); i++)
+        tq_buf_printf(&names, "%s%s", i ? "," : "", tq_safetensors_at(st, i)->name);
+    toque_status status = tq_buf_status(&names, "the list of tensors", err);
+    if (status == TOQUE_OK && (!a->kind || a->kind->peft_type))
+        status =
+            TQ_FAIL(err, EUNSUPPORTED, "%s was trained by method '%s', which this toque does not know", path, method);
+    if (status == TOQUE_OK && !(a->own = tq_buf_take(&names))) status = TQ_NOMEM(err);
+    tq_buf_clear(&names);
+    tq_safetensors_close(st);
+    return status;
+}
+
 static toque_status load_folder(tq_adapter *a, const char *dir, toque_error *err) {
     tq_mem *mem = &a->model->ctx->mem;
-    char *config = tq_path_join(mem, dir, "adapter_config.json");
+    char *config = tq_path_join(mem, dir, "adapter_config.json"), *own = tq_path_join(mem, dir, "model.safetensors");
     char *tensors = tq_path_join(mem, dir, "adapter_model.safetensors");
-    toque_status status = config && tensors ? TOQUE_OK : TQ_NOMEM(err);
-    if (status == TOQUE_OK && !tq_path_exists(config))
-        status = TQ_FAIL(err, ENOTFOUND, "%s is no adapter: adapter_config.json is not there", dir);
-    if (status == TOQUE_OK) status = read_config(a, config, err);
+    toque_status status = config && tensors && own ? TOQUE_OK : TQ_NOMEM(err);
+    if (status == TOQUE_OK) {
+        if (tq_path_exists(config))
+            status = tq_adapter_read_config(a, config, err);
+        else if (tq_path_exists(own))
+            status = describe_own(a, own, err);
+        else
+            status = TQ_FAIL(err, ENOTFOUND,
+                             "%s is no adapter: neither adapter_config.json nor model.safetensors is there", dir);
+    }
     if (status == TOQUE_OK) status = tq_adapter_layout(a, err);
-    if (status == TOQUE_OK) status = read_values(a, tensors, err);
+    if (status == TOQUE_OK) status = read_values(a, a->kind->peft_type ? tensors : own, err);
     tq_free(mem, config);
     tq_free(mem, tensors);
+    tq_free(mem, own);
     return status;
 }
 
@@ -186,10 +139,10 @@ static toque_status load_gguf(tq_adapter *a, const char *path, toque_error *err)
     for (int role = 0; status == TOQUE_OK && role < TQ_ROLE_COUNT; role++) {
         const tq_tensor *t = gguf_part(g, 0, role, "lora_a");
         if (!t) continue;
-        a->targets |= 1u << role;
+        for (int l = 0; l < a->model->config.L; l++) a->targets[l] |= 1u << role;
         a->rank = (int)t->rows;
     }
-    if (status == TOQUE_OK && !a->targets)
+    if (status == TOQUE_OK && !a->targets[0])
         status = TQ_FAIL(err, EFORMAT, "%s: no layer has an adapter that can be worn", path);
     if (status == TOQUE_OK) {
         a->kind = tq_peft_find("lora");
@@ -223,6 +176,8 @@ toque_status tq_adapter_load(tq_adapter **result, tq_model *model, const char *p
                "%s was tuned on a base with hash %.12s; this model is %.12s (the same shapes: it is worn "
                "all the same)",
                path, a->base_hash, hash);
+    tq_adapter_ready(a);
+    tq_adapter_changed(a);
     *result = a;
     return TOQUE_OK;
 }

@@ -1,58 +1,69 @@
-/* Writing an adapter as PEFT writes it: adapter_model.safetensors and adapter_config.json. What only toque knows (the
- * base's hash) stands in the safetensors metadata, where PEFT ignores it. */
+/* Writing an adapter as PEFT writes it: adapter_model.safetensors and adapter_config.json; or, for methods that PEFT
+ * lacks, the trained tensors as model.safetensors under Hugging Face's names. What only toque knows (the base's hash,
+ * the method) stands in the safetensors metadata, where others ignore it. */
 #include "files/safetensors.h"
 #include "model/peft.h"
 
-#include <jansson.h>
-#include <stdlib.h>
 #include <string.h>
 
-static json_t *target_names(const tq_adapter *a) {
-    json_t *list = json_array();
-    for (int role = 0; list && role < TQ_ROLE_COUNT; role++)
-        if (a->targets >> role & 1)
-            json_array_append_new(list, json_string(strchr(tq_role_hf((tq_role)role), '.') + 1));
-    return list;
+/* The values in the type that own tensors are stored in, for all ranges; NULL in f32. */
+static toque_status convert(const tq_adapter *a, const float *values, char **out, toque_error *err) {
+    *out = NULL;
+    if (a->kind->peft_type || a->save_type == TQ_F32) return TOQUE_OK;
+    *out = tq_alloc(&a->model->ctx->mem, a->n, 2);
+    if (!*out) return TQ_NOMEM(err);
+    for (size_t i = 0; i < a->n_ranges; i++) {
+        const tq_range *r = &a->ranges[i];
+        a->model->ctx->k->quant_row[a->save_type](*out + r->start * 2, values + r->start, (int64_t)r->rows * r->cols);
+    }
+    return TOQUE_OK;
 }
 
-static toque_status save_config(const tq_adapter *a, const char *path, toque_error *err) {
-    tq_mem *mem = &a->model->ctx->mem;
-    json_t *o = json_pack(
-        "{s:n, s:s, s:s, s:n, s:b, s:b, s:i, s:f, s:f, s:s, s:b, s:o, s:n, s:n, s:{}, s:{}, s:b, s:b}", "auto_mapping",
-        "peft_type", a->kind->peft_type, "task_type", "CAUSAL_LM", "base_model_name_or_path", "inference_mode", 1,
-        "fan_in_fan_out", 0, "r", a->rank, "lora_alpha", (double)a->alpha, "lora_dropout", (double)a->dropout, "bias",
-        "none", "init_lora_weights", 1, "target_modules", target_names(a), "layers_to_transform", "modules_to_save",
-        "rank_pattern", "alpha_pattern", "use_rslora", a->rslora, "use_dora", 0);
-    char *text = o ? json_dumps(o, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) : NULL;
-    json_decref(o);
-    if (!text) return TQ_NOMEM(err);
-    toque_status status = tq_write_file(mem, path, text, strlen(text), err);
-    free(text); /* jansson's own memory */
-    return status;
+/* PiSSA's ranges as those of a plain LoRA of twice the rank. */
+static toque_status double_rank(const tq_adapter *a, const float *values, float **out, toque_error *err) {
+    *out = NULL;
+    if (!a->start) return TOQUE_OK;
+    *out = tq_alloc(&a->model->ctx->mem, a->n, 2 * sizeof(float));
+    if (!*out) return TQ_NOMEM(err);
+    for (size_t i = 0; i < a->n_ranges; i++) tq_pissa_range(a, &a->ranges[i], values, *out + 2 * a->ranges[i].start);
+    return TOQUE_OK;
+}
+
+static tq_save_tensor tensor_of(const tq_adapter *a, const tq_range *r, const float *values, const char *converted,
+                                const float *doubled) {
+    tq_save_tensor t = {
+        .name = r->name, .type = TQ_F32, .n_dims = 2, .dims = {r->rows, r->cols}, .data = values + r->start};
+    if (r->vector) t.n_dims = 1, t.dims[0] = (int64_t)r->rows * r->cols;
+    if (converted) t.type = a->save_type, t.data = converted + r->start * 2;
+    if (doubled) t.dims[r->part] *= 2, t.data = doubled + r->start * 2;
+    return t;
 }
 
 static toque_status save_tensors(const tq_adapter *a, const char *path, const float *values, toque_error *err) {
     tq_mem *mem = &a->model->ctx->mem;
     tq_save_tensor *t = TQ_NEW_ARRAY(mem, tq_save_tensor, a->n_ranges);
-    if (!t) return TQ_NOMEM(err);
-    for (size_t i = 0; i < a->n_ranges; i++) {
-        const tq_range *r = &a->ranges[i];
-        t[i] = (tq_save_tensor){
-            .name = r->name, .type = TQ_F32, .n_dims = 2, .dims = {r->rows, r->cols}, .data = values + r->start};
-    }
-    const char *metadata[] = {"format", "pt", "toque.base_hash", a->base_hash};
-    toque_status status = tq_safetensors_save(mem, path, t, a->n_ranges, metadata, 2, err);
+    char *converted = NULL;
+    float *doubled = NULL;
+    toque_status status = t ? convert(a, values, &converted, err) : TQ_NOMEM(err);
+    if (status == TOQUE_OK) status = double_rank(a, values, &doubled, err);
+    for (size_t i = 0; status == TOQUE_OK && i < a->n_ranges; i++)
+        t[i] = tensor_of(a, &a->ranges[i], values, converted, doubled);
+    const char *metadata[] = {"format", "pt", "toque.base_hash", a->base_hash, "toque.method", a->kind->name};
+    if (status == TOQUE_OK) status = tq_safetensors_save(mem, path, t, a->n_ranges, metadata, 3, err);
+    tq_free(mem, converted);
+    tq_free(mem, doubled);
     tq_free(mem, t);
     return status;
 }
 
 toque_status tq_adapter_save(const tq_adapter *a, const char *dir, const float *values, toque_error *err) {
     tq_mem *mem = &a->model->ctx->mem;
+    bool peft = a->kind->peft_type != NULL;
     char *config = tq_path_join(mem, dir, "adapter_config.json");
-    char *tensors = tq_path_join(mem, dir, "adapter_model.safetensors");
+    char *tensors = tq_path_join(mem, dir, peft ? "adapter_model.safetensors" : "model.safetensors");
     toque_status status = config && tensors ? TOQUE_OK : TQ_NOMEM(err);
     if (status == TOQUE_OK) status = save_tensors(a, tensors, values ? values : a->values, err);
-    if (status == TOQUE_OK) status = save_config(a, config, err);
+    if (status == TOQUE_OK && peft) status = tq_adapter_write_config(a, config, err);
     tq_free(mem, config);
     tq_free(mem, tensors);
     return status;

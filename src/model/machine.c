@@ -5,13 +5,13 @@
 #include <math.h>
 #include <string.h>
 
-#include "model/adapter.h"
+#include "model/peft.h"
 
 /* Points e at layer l: its weights and buffers. */
 static void bind(const tq_machine *m, tq_exec *e, int l) {
     const tq_program *p = &m->model->layer;
     e->layer = l;
-    e->weights = m->model->weights[l];
+    e->weights = m->own ? m->own->weights[l] : m->model->weights[l];
     for (int b = 1; b < p->n_buffers; b++) {
         float *own = m->kept[l * TQ_MAX_BUFFERS + b];
         e->v[b] = own ? own : m->shared[b];
@@ -43,7 +43,7 @@ static void rope_row(const tq_config *c, float *cs, int pos) {
 
 static void embed(tq_machine *m, const tq_exec *e, tq_worker *w) {
     const tq_config *c = &m->model->config;
-    const tq_weight *table = &m->model->embedding;
+    const tq_weight *table = m->own ? &m->own->embedding : &m->model->embedding;
     float *x = m->stream[0], *rope = (float *)(uintptr_t)e->rope;
     int64_t t0, t1;
     tq_share(w, e->T, 1, &t0, &t1);
@@ -85,9 +85,39 @@ static toque_status check_segment(const tq_machine *m, const tq_pass *p, const t
     for (int h = 0; seg->hats && h < seg->hats->n; h++) {
         const tq_adapter *a = seg->hats->items[h].adapter;
         if (a->model != m->model) return TQ_FAIL(err, EINVAL, "adapter %s was loaded for another model", a->name);
-        if (a->rank > m->plan.max_rank)
-            return TQ_FAIL(err, EINVAL, "adapter %s has rank %d; this pass was planned for %d", a->name, a->rank,
+        if (a->max_rank > m->plan.max_rank)
+            return TQ_FAIL(err, EINVAL, "adapter %s has rank %d; this pass was planned for %d", a->name, a->max_rank,
                            m->plan.max_rank);
+        if (a->kind->alone && p->kind == TQ_PASS_TRAIN && seg->hats->n > 1)
+            return TQ_FAIL(err, EINVAL, "adapter %s (%s) cannot be worn with others in training", a->name,
+                           a->kind->name);
+    }
+    return TOQUE_OK;
+}
+
+/* An adapter with own tensors stands in for the model: the whole pass wears it, or none of it. */
+static toque_status find_own(const tq_pass *p, const tq_adapter **own, toque_error *err) {
+    *own = NULL;
+    for (int i = 0; i < p->n_segments; i++) {
+        const tq_hats *hats = p->segments[i].hats;
+        const tq_adapter *mine = NULL;
+        for (int h = 0; hats && h < hats->n; h++) {
+            const tq_hat *hat = &hats->items[h];
+            if (!hat->adapter->weights) continue;
+            if (mine)
+                return TQ_FAIL(err, EINVAL, "%s and %s both replace tensors of the model: wear one of them", mine->name,
+                               hat->adapter->name);
+            if (hat->scale != 1)
+                return TQ_FAIL(err, EINVAL, "%s replaces tensors of the model: its scale must be 1, not %g",
+                               hat->adapter->name, (double)hat->scale);
+            mine = hat->adapter;
+        }
+        if (i && mine != *own)
+            return TQ_FAIL(err, EINVAL,
+                           "%s replaces tensors of the model: rows with and without it need passes of "
+                           "their own",
+                           mine ? mine->name : (*own)->name);
+        *own = mine;
     }
     return TOQUE_OK;
 }
@@ -121,6 +151,7 @@ toque_status tq_machine_forward(tq_machine *m, const tq_pass *pass, toque_error 
         if (pass->tokens[t] < 0 || pass->tokens[t] >= c->V)
             return TQ_FAIL(err, EINVAL, "token %d at row %d is not in the vocabulary of %d", pass->tokens[t], t, c->V);
 
+    TQ_TRY(find_own(pass, &m->own, err));
     m->pass = *pass;
     tq_exec *e = &m->base;
     e->decode = pass->kind == TQ_PASS_DECODE;
@@ -144,12 +175,24 @@ toque_status tq_machine_forward(tq_machine *m, const tq_pass *pass, toque_error 
     return TOQUE_OK;
 }
 
+/* The embedding's rows get their tokens' gradients, added up in the order of the pass: workers share the columns. */
+static void embed_bwd(const tq_machine *m, const tq_exec *e, tq_worker *w) {
+    int64_t C = m->model->config.C, b, end;
+    const float *dx = m->stream_grad[0];
+    float *grad = m->own->embedding.grad;
+    tq_share(w, C, 16, &b, &end);
+    for (int64_t t = 0; t < e->T; t++) {
+        float *row = grad + (int64_t)e->tokens[t] * C;
+        e->k->add(row + b, row + b, dx + t * C + b, end - b);
+    }
+}
+
 static void backward_job(tq_worker *w, void *arg) {
     tq_machine *m = arg;
     const tq_program *p = &m->model->layer;
     tq_exec e = m->base;
     memcpy(e.g, m->grads, sizeof e.g);
-    for (int l = m->model->config.L - 1; l >= m->lowest; l--) {
+    for (int l = m->model->config.L - 1; l >= m->lowest && l >= 0; l--) {
         bind(m, &e, l);
         if (!tq_machine_keeps(m, l)) {
             run_layer(m, &e, w);
@@ -159,6 +202,7 @@ static void backward_job(tq_worker *w, void *arg) {
         e.g[0] = l > m->lowest ? m->stream_grad[l % 2] : NULL;
         for (int i = p->n_steps - 1; i >= 0; i--) p->steps[i].op->bwd(&e, w, &p->steps[i]);
     }
+    if (m->own && m->own->embedding.grad) embed_bwd(m, &e, w);
 }
 
 void tq_machine_backward(tq_machine *m) {

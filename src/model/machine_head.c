@@ -5,6 +5,8 @@
 #include <math.h>
 #include <string.h>
 
+#include "model/adapter.h"
+
 typedef struct head_job {
     tq_machine *m;
     int n; /* rows in this chunk */
@@ -14,14 +16,22 @@ typedef struct head_job {
     float *out;
 } head_job;
 
+static const tq_weight *final_norm(const tq_machine *m) {
+    return m->own ? &m->own->out_norm : &m->model->out_norm;
+}
+
+static const tq_weight *head_of(const tq_machine *m) {
+    return m->own ? &m->own->head : &m->model->head;
+}
+
 /* head_in[i] = norm of the listed row; this worker's share. */
 static void norm_rows(tq_machine *m, tq_worker *w, const int *rows, int n, float *out) {
     int C = m->model->config.C;
     int64_t i0, i1;
     tq_share(w, n, 1, &i0, &i1);
     for (int64_t i = i0; i < i1; i++)
-        m->head_r[i] = m->base.k->rms_norm(out + i * C, tq_machine_final(m) + (int64_t)rows[i] * C,
-                                           m->model->out_norm.data, m->base.eps, C);
+        m->head_r[i] = m->base.k->rms_norm(out + i * C, tq_machine_final(m) + (int64_t)rows[i] * C, final_norm(m)->data,
+                                           m->base.eps, C);
     tq_barrier(w);
 }
 
@@ -31,7 +41,7 @@ static void logits_job(tq_worker *w, void *arg) {
     norm_rows(m, w, m->head_row, j->n, m->head_in);
     tq_exec e = m->base;
     e.decode = true;
-    tq_dot_rows(&e, w, &m->model->head, j->n, m->head_in, j->out, false);
+    tq_product(&e, w, head_of(m), 0, j->n, m->head_in, j->out, false, NULL);
 }
 
 void tq_machine_logits(tq_machine *m, const int *rows, int n, float *out) {
@@ -60,11 +70,22 @@ static void read_row(const head_job *j, int i) {
     for (int t = first; t < end; t++) y[j->targets[t].token] += j->coef[t];
 }
 
+/* dw += sum over the chunk's rows of dy * x * r: workers share the columns. */
+static void norm_grad(tq_machine *m, tq_worker *w, int n) {
+    int64_t C = m->model->config.C, b, end;
+    float *dw = final_norm(m)->grad;
+    tq_share(w, C, 16, &b, &end);
+    for (int i = 0; i < n; i++) {
+        const float *x = tq_machine_final(m) + m->head_row[i] * C, *dy = m->head_grad + i * C;
+        for (int64_t c = b; c < end; c++) dw[c] += dy[c] * x[c] * m->head_r[i];
+    }
+}
+
 static void logp_job(tq_worker *w, void *arg) {
     head_job *j = arg;
     tq_machine *m = j->m;
     const tq_kernels *k = m->base.k;
-    const tq_weight *head = &m->model->head;
+    const tq_weight *head = head_of(m);
     int64_t C = m->model->config.C, V = m->model->config.V, i0, i1;
     norm_rows(m, w, m->head_row, j->n, m->head_in);
     tq_gemm g = {.m = j->n,
@@ -102,12 +123,14 @@ static void logp_job(tq_worker *w, void *arg) {
                  .alpha = 1,
                  .compute = m->base.compute};
     k->gemm(w, k, &d);
+    if (head->grad) tq_matmul(&m->base, w, V, C, j->n, m->logits, 1, V, m->head_in, false, C, head->grad, C, 1, true);
     tq_barrier(w);
+    if (final_norm(m)->grad) norm_grad(m, w, j->n);
     float *grad = m->stream_grad[m->model->config.L % 2];
     for (int64_t i = i0; i < i1; i++) {
         int64_t row = m->head_row[i];
-        k->rms_norm_bwd(grad + row * C, NULL, m->head_grad + i * C, tq_machine_final(m) + row * C,
-                        m->model->out_norm.data, m->head_r[i], C);
+        k->rms_norm_bwd(grad + row * C, NULL, m->head_grad + i * C, tq_machine_final(m) + row * C, final_norm(m)->data,
+                        m->head_r[i], C);
     }
 }
 

@@ -7,9 +7,10 @@
 struct tq_machine {
     tq_model *model;
     tq_plan plan;
-    tq_pass pass; /* the last one */
-    tq_exec base; /* what stays the same for all layers of a pass; workers bind copies of it */
-    char *block;  /* all buffers */
+    tq_pass pass;                 /* the last one */
+    const struct tq_adapter *own; /* that replaces tensors of the model in this pass, or NULL */
+    tq_exec base;                 /* what stays the same for all layers of a pass; workers bind copies of it */
+    char *block;                  /* all buffers */
 
     float **stream; /* [L + 1] the residual stream between layers, [T, C] each (two alternate outside training) */
     float *stream_grad[2];
@@ -18,7 +19,7 @@ struct tq_machine {
     float **kept;     /* [L * TQ_MAX_BUFFERS] a kept layer's own buffers; NULL: shared */
     float **kept_lse; /* [L] */
     float *grads[TQ_MAX_BUFFERS];
-    int lowest; /* backward goes down to this layer */
+    int lowest; /* backward goes down to this layer; -1: to the embedding */
 
     /* the head, for chunks of plan.head_rows rows */
     float *head_in, *head_grad; /* [rows, C] after the norm */

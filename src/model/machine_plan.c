@@ -67,11 +67,13 @@ static void lay_rest(tq_machine *m, layout *a) {
     float *low = take(a, 2 * T * (size_t)m->plan.max_rank, sizeof(float));
     float *wide = m->plan.train && m->plan.max_rank ? take(a, T * most, sizeof(float)) : NULL;
     float *outer = m->plan.train ? take(a, (size_t)m->plan.max_rank * most, sizeof(float)) : NULL;
+    float *turned = m->plan.max_rank ? take(a, T * most, sizeof(float)) : NULL;
     tq_q8 *xq = take(a, decode * (most / 32 + 1), sizeof(tq_q8));
     m->base.rope = rope;
     m->base.low = low;
     m->base.wide = wide;
     m->base.outer = outer;
+    m->base.turned = turned;
     m->base.xq = xq;
     m->head_in = take(a, rows * (size_t)c->C, sizeof(float));
     m->head_grad = take(a, m->plan.train ? rows * (size_t)c->C : 0, sizeof(float));

@@ -1,44 +1,101 @@
-/* PEFT kinds: a row of peft.def and one file each (peft_<kind>.c). A kind says which ranges a site has and what it
- * does to a linear map; creating, loading, saving and training adapters know ranges only. */
+/* PEFT kinds: a row of peft.def and one file each (peft_<kind>.c). A kind says which ranges a site has, what it does to
+ * a linear map, and which of the model's own tensors it trains; creating, loading, saving and training adapters know
+ * ranges only. */
 #ifndef TQ_MODEL_PEFT_H
 #define TQ_MODEL_PEFT_H
 
 #include "base/rng.h"
 #include "model/adapter.h"
 
-enum { TQ_SITE_RANGES = 2 }; /* most ranges that a site may have */
+enum { TQ_SITE_RANGES = 3 }; /* most ranges that a site may have */
 
-/* A site's ranges, in the order of `parts`. */
+/* A site's ranges, in the order of `part`. */
 typedef struct tq_site_state {
     const tq_adapter *adapter;
-    const tq_weight *weight;
+    const tq_weight *weight, *bias; /* the model's; bias may be NULL */
+    int layer, role;
+    int rank;
+    float scaling; /* of what a low-rank site adds: alpha / rank */
     float *value[TQ_SITE_RANGES];
     float **grads; /* &adapter->grads: NULL until it is trained */
     size_t start[TQ_SITE_RANGES];
+    float *derived;              /* the kind's own, n_derived of them */
+    const float *start_value[2]; /* PiSSA's A0 and B0 */
 } tq_site_state;
 
 typedef struct tq_peft {
-    const char *name;      /* --method, and peft_type in lower case */
-    const char *peft_type; /* adapter_config.json: "LORA" */
+    const char *name;      /* --method */
+    const char *peft_type; /* in adapter_config.json; NULL: PEFT has no such kind, the file is model.safetensors */
+    const char *help;
+    const char *keys;          /* keys of a training that only some methods use, and this one does: "rank alpha ..." */
+    double lr_small, lr_large; /* defaults below 0.5B parameters and from there */
+    const char *targets;       /* default */
+    const char *own;           /* default patterns of own tensors, or NULL */
+    bool alone;                /* rows in training may wear nothing else */
     int n_parts;
-    const char *part[TQ_SITE_RANGES]; /* "lora_A": <target>.lora_A.weight */
-    /* Shape of part i at a weight [out, in]. */
-    void (*shape)(const tq_adapter *a, const tq_weight *w, int i, int *rows, int *cols);
-    void (*init)(const tq_adapter *a, tq_site_state *state, uint64_t seed, uint32_t site);
-    tq_site_fwd *fwd; /* see tq_site */
-    tq_site_bwd *bwd;
+    const char *part[TQ_SITE_RANGES]; /* "lora_A.weight": <target>.lora_A.weight */
+    bool vector[TQ_SITE_RANGES];      /* one-dimensional in files */
+    /* Shape of part i. */
+    void (*shape)(const tq_site_state *s, int i, int *rows, int *cols);
+    void (*init)(tq_site_state *s, uint64_t seed, uint32_t site);
+    void (*connect)(const tq_site_state *s, tq_site *site); /* puts the hooks in */
+    /* How many floats a site derives, and their computation: what depends on the base alone (once), and on values.
+     * One worker does a whole site. NULL where there are none. */
+    size_t (*n_derived)(const tq_site_state *s);
+    void (*derive_base)(tq_worker *w, tq_site_state *s);
+    void (*derive)(tq_worker *w, tq_site_state *s);
 } tq_peft;
 
 #define X(name) extern const tq_peft tq_peft_##name;
 #include "model/peft.def"
 #undef X
-const tq_peft *tq_peft_find(const char *name); /* by `name` or `peft_type`; NULL if unknown */
+const tq_peft *tq_peft_find(const char *name);      /* by `name`; NULL if unknown */
+const tq_peft *tq_peft_find_type(const char *type); /* by `peft_type` */
+const tq_peft *tq_peft_row(size_t i);               /* in the table's order; NULL past the end */
+bool tq_peft_uses(const tq_peft *kind, const char *key);
 
-/* Lays out the ranges and sites of an adapter whose kind, rank, alpha and targets are set; values are zero. */
+/* LoRA's shapes and hooks; DoRA is built on them. */
+void tq_lora_shape(const tq_site_state *s, int i, int *rows, int *cols);
+void tq_lora_fwd(tq_exec *e, tq_worker *w, const tq_site *site, float scale, int t0, int t1, const float *x, float *y);
+void tq_lora_bwd(tq_exec *e, tq_worker *w, const tq_site *site, float scale, int t0, int t1, const float *x,
+                 const float *dy, float *dx);
+/* Gives a fresh LoRA its start by PiSSA: values, their frozen copy, hooks that subtract it. */
+toque_status tq_pissa_start(tq_adapter *a, uint64_t seed, toque_error *err) TQ_MUST;
+/* out [2 x the range] = the range of the plain LoRA of twice the rank that does the same. */
+void tq_pissa_range(const tq_adapter *a, const tq_range *r, const float *values, float *out);
+/* For kinds that multiply: y [T, n] = x (1 + scale * (factor - 1)) in rows [t0, t1); y may be x; shared among the
+ * workers, no barrier at the end. */
+void tq_scale_rows(const tq_exec *e, tq_worker *w, float *y, const float *x, const float *factor, float scale, int t0,
+                   int t1, int64_t n);
+/* grad[j] += scale * sum over rows of a[t, j] * b[t, j] * (by ? 1 / by[j] : 1); workers share the columns. */
+void tq_sum_columns(tq_worker *w, float *grad, const float *a, const float *b, const float *by, float scale, int t0,
+                    int t1, int64_t n);
+
+/* Lays out ranges, sites and own tensors of an adapter whose kind, rank, alpha, patterns, targets and own are set;
+ * values are zero, own tensors the model's. */
 toque_status tq_adapter_layout(tq_adapter *a, toque_error *err) TQ_MUST;
+/* Computes what is derived from the base; after values were filled in for the first time. */
+void tq_adapter_ready(tq_adapter *a);
 /* An empty adapter of this model and name. */
 toque_status tq_adapter_blank(tq_adapter **a, tq_model *model, const char *name, toque_error *err) TQ_MUST;
-/* Adds the targets named in list (comma-separated, or "all-linear") to *targets. */
-toque_status tq_adapter_targets(const char *list, uint32_t *targets, toque_error *err) TQ_MUST;
+
+/* --- names (adapter_names.c) ------------------------------------------------------------------------- */
+/* Adds the modules named in list to a->targets. */
+toque_status tq_adapter_target(tq_adapter *a, const char *list, toque_error *err) TQ_MUST;
+bool tq_is_linear(int role);
+/* "model.layers.3.self_attn.q_proj". */
+void tq_module_path(char out[100], int layer, int role);
+/* The parameter of an own tensor: "model.layers.3.input_layernorm.weight", "model.embed_tokens.weight". */
+void tq_parameter_name(char out[100], const tq_model *model, int layer, int role);
+bool tq_name_matches(const char *patterns, const char *name); /* comma-separated shell patterns */
+/* The value for this module in "NAME=VALUE,...", or fallback. */
+toque_status tq_pattern_value(const char *patterns, int layer, int role, double fallback, double *value,
+                              toque_error *err) TQ_MUST;
+/* EINVAL when a name in the patterns matches none of the adapter's targets. */
+toque_status tq_pattern_check(const tq_adapter *a, const char *patterns, const char *key, toque_error *err) TQ_MUST;
+
+/* --- adapter_config.json (adapter_config.c) ------------------------------------------------------------ */
+toque_status tq_adapter_read_config(tq_adapter *a, const char *path, toque_error *err) TQ_MUST;
+toque_status tq_adapter_write_config(const tq_adapter *a, const char *path, toque_error *err) TQ_MUST;
 
 #endif

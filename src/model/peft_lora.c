@@ -5,21 +5,17 @@
 #include <math.h>
 #include <string.h>
 
-static void lora_shape(const tq_adapter *a, const tq_weight *w, int i, int *rows, int *cols) {
-    *rows = i == 0 ? a->rank : (int)w->rows;
-    *cols = i == 0 ? (int)w->cols : a->rank;
+void tq_lora_shape(const tq_site_state *s, int i, int *rows, int *cols) {
+    *rows = i == 0 ? s->rank : (int)s->weight->rows;
+    *cols = i == 0 ? (int)s->weight->cols : s->rank;
 }
 
-static void lora_init(const tq_adapter *a, tq_site_state *s, uint64_t seed, uint32_t site) {
-    size_t n = (size_t)a->rank * (size_t)s->weight->cols;
+static void lora_init(tq_site_state *s, uint64_t seed, uint32_t site) {
+    size_t n = (size_t)s->rank * (size_t)s->weight->cols;
     float bound = 1 / sqrtf((float)s->weight->cols);
     tq_rng rng;
     tq_rng_init(&rng, seed, TQ_RNG_INIT, site, 0);
     for (size_t i = 0; i < n; i++) s->value[0][i] = bound * (float)(2 * tq_rng_uniform(&rng) - 1);
-}
-
-static float scaling(const tq_adapter *a) {
-    return a->rslora ? a->alpha / sqrtf((float)a->rank) : a->alpha / (float)a->rank;
 }
 
 /* Multiplies x [n] by its dropout mask (0 or 1 / (1 - p)); numbers are keyed by the row's identity, its use, the
@@ -63,7 +59,7 @@ static void thin(tq_exec *e, tq_worker *w, tq_gemm g) {
 static float *down(tq_exec *e, tq_worker *w, const tq_site *site, float scale, int t0, int t1, const float **x) {
     const tq_site_state *s = site->state;
     const tq_adapter *a = s->adapter;
-    const int64_t in = s->weight->cols, R = a->rank;
+    const int64_t in = s->weight->cols, R = s->rank;
     float *h = e->low + t0 * R;
     if (e->train && a->grads && a->dropout > 0) {
         mask_rows(e, w, site, a->dropout, t0, t1, *x, e->wide, in);
@@ -81,16 +77,16 @@ static float *down(tq_exec *e, tq_worker *w, const tq_site *site, float scale, i
                    .b_stride = (size_t)in * sizeof(float),
                    .c = h,
                    .c_row = R,
-                   .alpha = scale * scaling(a)});
+                   .alpha = scale * s->scaling});
     tq_barrier(w);
     return h;
 }
 
 /* y += h B^T. */
-static void lora_fwd(tq_exec *e, tq_worker *w, const tq_site *site, float scale, int t0, int t1, const float *x,
-                     tq_addend *add) {
+static void lora_join(tq_exec *e, tq_worker *w, const tq_site *site, float scale, int t0, int t1, const float *x,
+                      tq_addend *add) {
     const tq_site_state *s = site->state;
-    const int64_t R = s->adapter->rank;
+    const int64_t R = s->rank;
     add->plain = NULL;
     add->product = (tq_gemm){.k = R,
                              .a = down(e, w, site, scale, t0, t1, &x),
@@ -107,7 +103,7 @@ static void lora_fwd(tq_exec *e, tq_worker *w, const tq_site *site, float scale,
  * worker turns the columns that it computed, so no barrier stands between. */
 static void lora_grads(tq_exec *e, tq_worker *w, const tq_site_state *s, int64_t n, const float *x, const float *dy,
                        const float *h, const float *u) {
-    const int64_t in = s->weight->cols, out = s->weight->rows, R = s->adapter->rank;
+    const int64_t in = s->weight->cols, out = s->weight->rows, R = s->rank;
     thin(e, w,
          (tq_gemm){.m = R,
                    .n = in,
@@ -141,11 +137,11 @@ static void lora_grads(tq_exec *e, tq_worker *w, const tq_site_state *s, int64_t
         for (int64_t r = 0; r < R; r++) dB[j * R + r] += e->outer[r * out + j];
 }
 
-static void lora_bwd(tq_exec *e, tq_worker *w, const tq_site *site, float scale, int t0, int t1, const float *x,
-                     const float *dy, tq_addend *add) {
+static void lora_join_bwd(tq_exec *e, tq_worker *w, const tq_site *site, float scale, int t0, int t1, const float *x,
+                          const float *dy, tq_addend *add) {
     const tq_site_state *s = site->state;
     const tq_adapter *a = s->adapter;
-    const int64_t in = s->weight->cols, out = s->weight->rows, R = a->rank, n = t1 - t0;
+    const int64_t in = s->weight->cols, out = s->weight->rows, R = s->rank, n = t1 - t0;
     float *u = e->low + (e->T + t0) * R;
     thin(e, w,
          (tq_gemm){.m = n,
@@ -158,7 +154,7 @@ static void lora_bwd(tq_exec *e, tq_worker *w, const tq_site *site, float scale,
                    .b_stride = (size_t)R * sizeof(float),
                    .c = u,
                    .c_row = R,
-                   .alpha = scale * scaling(a)});
+                   .alpha = scale * s->scaling});
     if (a->grads) {
         const float *h = down(e, w, site, scale, t0, t1, &x);
         lora_grads(e, w, s, n, x + t0 * in, dy + t0 * out, h, u);
@@ -188,4 +184,40 @@ static void lora_bwd(tq_exec *e, tq_worker *w, const tq_site *site, float scale,
     add->plain = e->wide + t0 * in;
 }
 
-const tq_peft tq_peft_lora = {"lora", "LORA", 2, {"lora_A", "lora_B"}, lora_shape, lora_init, lora_fwd, lora_bwd};
+void tq_lora_fwd(tq_exec *e, tq_worker *w, const tq_site *site, float scale, int t0, int t1, const float *x, float *y) {
+    const int64_t out = ((const tq_site_state *)site->state)->weight->rows;
+    tq_addend add;
+    lora_join(e, w, site, scale, t0, t1, x, &add);
+    tq_addend_take(e, w, t1 - t0, out, &add, false, y + t0 * out);
+}
+
+void tq_lora_bwd(tq_exec *e, tq_worker *w, const tq_site *site, float scale, int t0, int t1, const float *x,
+                 const float *dy, float *dx) {
+    const int64_t in = ((const tq_site_state *)site->state)->weight->cols;
+    tq_addend add;
+    lora_join_bwd(e, w, site, scale, t0, t1, x, dy, dx ? &add : NULL);
+    if (dx) tq_addend_take(e, w, t1 - t0, in, &add, false, dx + t0 * in);
+}
+
+static void lora_connect(const tq_site_state *s, tq_site *site) {
+    (void)s;
+    site->fwd = tq_lora_fwd;
+    site->bwd = tq_lora_bwd;
+    site->join = lora_join;
+    site->join_bwd = lora_join_bwd;
+}
+
+const tq_peft tq_peft_lora = {
+    .name = "lora",
+    .peft_type = "LORA",
+    .help = "low-rank additions to the linear maps",
+    .keys = "rank alpha dropout rslora rank_pattern alpha_pattern targets loraplus_lr_ratio train_modules init",
+    .lr_small = 1e-3,
+    .lr_large = 2e-4,
+    .targets = "all-linear",
+    .n_parts = 2,
+    .part = {"lora_A.weight", "lora_B.weight"},
+    .shape = tq_lora_shape,
+    .init = lora_init,
+    .connect = lora_connect,
+};

@@ -44,25 +44,35 @@ typedef struct tq_addend {
     const float *plain; /* [rows, width], or NULL */
 } tq_addend;
 
-/* One adapter at one linear weight. All workers call its hooks for rows [t0, t1). Hooks may use barriers; behind what
- * they leave in *add stands one. */
+/* One adapter at one linear weight. Hooks are called by all workers for rows [t0, t1) and may use barriers; those
+ * that a kind does not need are NULL. Forward: x' = before(x), y = W x' + bias, y = fwd(y). */
 typedef struct tq_exec tq_exec;
 typedef struct tq_site tq_site;
-/* *add [t1 - t0, out]: what is to be added to y = W x for x [T, in]. */
-typedef void tq_site_fwd(tq_exec *e, tq_worker *w, const tq_site *site, float scale, int t0, int t1, const float *x,
-                         tq_addend *add);
-/* Adds to its own gradients if it is trained. *add [t1 - t0, in]: what is to be added to dx; NULL when nobody wants it.
- */
-typedef void tq_site_bwd(tq_exec *e, tq_worker *w, const tq_site *site, float scale, int t0, int t1, const float *x,
-                         const float *dy, tq_addend *add);
 struct tq_site {
-    tq_site_fwd *fwd;
-    tq_site_bwd *bwd;
-    void *state; /* the kind's own: LoRA's A and B */
+    /* y [T, out] += scale * what the adapter adds for x [T, in]; y already holds W x + bias. */
+    void (*fwd)(tq_exec *e, tq_worker *w, const tq_site *site, float scale, int t0, int t1, const float *x, float *y);
+    /* Adds to its own gradients (if it is trained) and to dx [T, in]. */
+    void (*bwd)(tq_exec *e, tq_worker *w, const tq_site *site, float scale, int t0, int t1, const float *x,
+                const float *dy, float *dx);
+    /* Kinds that only add may tell what instead of adding it: the same bits in fewer passes over memory. Behind what
+     * they leave in *add stands a barrier. NULL for bwd's: nobody wants dx. */
+    void (*join)(tq_exec *e, tq_worker *w, const tq_site *site, float scale, int t0, int t1, const float *x,
+                 tq_addend *add);
+    void (*join_bwd)(tq_exec *e, tq_worker *w, const tq_site *site, float scale, int t0, int t1, const float *x,
+                     const float *dy, tq_addend *add);
+    /* x [T, in] in place: the input that W gets; and dx, in place, with the original x. */
+    void (*before)(tq_exec *e, tq_worker *w, const tq_site *site, float scale, int t0, int t1, float *x);
+    void (*before_bwd)(tq_exec *e, tq_worker *w, const tq_site *site, float scale, int t0, int t1, const float *x,
+                       float *dx);
+    /* Kinds whose fwd multiplies y: base_dy [T, out] = the gradient of W x + bias, from dy; adds to its own. */
+    void (*turn)(tq_exec *e, tq_worker *w, const tq_site *site, float scale, int t0, int t1, const float *x,
+                 const float *dy, float *base_dy);
+    void *state; /* the kind's own: LoRA's A and B; NULL: no site here */
     int role, layer;
 };
 
-/* A hat: an adapter worn at a scale. sites: [layer * TQ_ROLE_COUNT + role], fwd == NULL where it adds nothing. */
+/* A hat: an adapter worn at a scale. sites: [layer * TQ_ROLE_COUNT + role], state == NULL where it adds
+ * nothing; NULL: it has none. */
 typedef struct tq_hat {
     const struct tq_adapter *adapter;
     const tq_site *sites;
@@ -136,10 +146,11 @@ struct tq_exec {
     const float *rope; /* [T, rope_dim]: cosines then sines of each row's position */
     float *lse;        /* [H, T] of the bound layer, for backward; or NULL */
 
-    tq_q8 *xq;    /* [T, max width / 32]: activations as int8 (decode) */
-    float *low;   /* [T, max rank] x 2: what low-rank adapters need, shared by workers */
-    float *wide;  /* [T, max width]: a dropped-out copy of an input */
-    float *outer; /* [max rank, max width]: a gradient before it is turned */
+    tq_q8 *xq;     /* [T, max width / 32]: activations as int8 (decode) */
+    float *low;    /* [T, max rank] x 2: what low-rank adapters need, shared by workers */
+    float *wide;   /* [T, max width]: a dropped-out copy of an input */
+    float *outer;  /* [max rank, max width]: a gradient before it is turned */
+    float *turned; /* [T, max width]: an input or gradient as the base product gets it */
     int max_rank;
     uint64_t seed; /* of dropout */
 };
@@ -162,9 +173,31 @@ typedef struct tq_op {
 /* Whether step s[1] may begin while other workers are still at s[0]. */
 bool tq_step_joined(const tq_exec *e, const tq_step *s);
 
+/* --- hats at a linear op (hats.c) ------------------------------------------------------------------------ */
+/* The next run of segments, from segment *i on, that wear the same set: rows [*t0, *t1). NULL at the end. */
+const tq_hats *tq_hats_run(const tq_exec *e, int *i, int *t0, int *t1);
+/* A hat's site at a weight of the bound layer, or NULL. */
+const tq_site *tq_hat_site(const tq_exec *e, const tq_hat *hat, int role);
+/* Whether any row wears an adapter that changes the input of this weight, or multiplies its output. */
+bool tq_hats_before(const tq_exec *e, int role);
+bool tq_hats_turn(const tq_exec *e, int role);
+/* x [T, in] as the base product gets it: e->turned, with barriers. */
+const float *tq_hats_input(tq_exec *e, tq_worker *w, const tq_step *s);
+/* dy [T, out] as the base product gets it: e->turned, with barriers. */
+const float *tq_hats_output_grad(tq_exec *e, tq_worker *w, const tq_step *s);
+/* From the gradient of the base product's input in e->wide to that of x, set or added to the buffer's. */
+void tq_hats_input_grad(tq_exec *e, tq_worker *w, const tq_step *s);
+
 /* --- used by several ops and by adapters ---------------------------------------------------------------- */
-/* y [T, out] = x [T, in] W^T for few rows, without gemm. In int8 decode x is quantized first (with a barrier) unless
- * `quantized`: by rows, so a step that is `by_rows` may stand before without a barrier. No barrier at the end. */
-void tq_dot_rows(tq_exec *e, tq_worker *w, const tq_weight *weight, int T, const float *x, float *y, bool quantized);
+/* y [T, out] = x [T, in] W^T for rows [t0, t1), by gemm or, in decode, by dot rows, which quantize x first in int8
+ * (with a barrier) unless `quantized`: by rows, so a step that is `by_rows` may stand before without a barrier. tail: a
+ * product that joins gemm's, or NULL (always in decode). No barrier at the end. */
+void tq_product(tq_exec *e, tq_worker *w, const tq_weight *weight, int t0, int t1, const float *x, float *y,
+                bool quantized, const tq_gemm *tail);
+/* A plain gemm of f32 activations in the pass's compute mode; see tq_gemm. */
+void tq_matmul(tq_exec *e, tq_worker *w, int64_t m, int64_t n, int64_t k, const float *a, int64_t a_row, int64_t a_col,
+               const float *b, bool b_trans, int64_t b_row, float *c, int64_t c_row, float alpha, bool accumulate);
+/* c [m, n] += what an adapter adds, but for a product that was joined. Ends with a barrier. */
+void tq_addend_take(tq_exec *e, tq_worker *w, int64_t m, int64_t n, const tq_addend *add, bool joined, float *c);
 
 #endif

@@ -18,7 +18,8 @@ static void results(const tq_card *c, tq_buf *out) {
 }
 
 bool tq_card_write(const tq_card *c, tq_buf *out) {
-    tq_buf_puts(out, "---\nlibrary_name: peft\ntags:\n- toque\n- lora\n---\n");
+    tq_buf_printf(out, "---\nlibrary_name: %s\ntags:\n- toque\n- %s\n---\n", c->peft ? "peft" : "transformers",
+                  c->method);
     tq_buf_printf(out, "# An adapter for %s\n\n", c->model);
     tq_buf_printf(out, "Trained with toque: method `%s`, objective `%s`, %zu trained values.\n\n", c->method,
                   c->objective, c->trained_values);
@@ -34,11 +35,16 @@ bool tq_card_write(const tq_card *c, tq_buf *out) {
     results(c, out);
     tq_buf_printf(out, "\n## Use\n\n```\ntoque chat -m %s -a %s\ntoque generate -m %s -a %s -p \"...\"\n```\n",
                   c->model, c->dir, c->model, c->dir);
-    tq_buf_puts(out, "The folder is a PEFT adapter as well:\n```python\nfrom peft import PeftModel\n"
-                     "model = PeftModel.from_pretrained(base_model, \"");
-    tq_buf_printf(out,
-                  "%s\")\n```\n\n## Recipe\n\n`toque tune --config recipe.yaml -o OTHER` repeats the run.\n"
-                  "```yaml\n%s```\n",
-                  c->dir, c->recipe);
+    if (c->peft)
+        tq_buf_printf(out,
+                      "The folder is a PEFT adapter as well:\n```python\nfrom peft import PeftModel\n"
+                      "model = PeftModel.from_pretrained(base_model, \"%s\")\n```\n",
+                      c->dir);
+    else
+        tq_buf_puts(out, "`model.safetensors` holds the trained tensors under Hugging Face's names:\n```python\n"
+                         "from safetensors.torch import load_file\n"
+                         "base_model.load_state_dict(load_file(\"model.safetensors\"), strict=False)\n```\n");
+    tq_buf_printf(out, "\n## Recipe\n\n`toque tune --config recipe.yaml -o OTHER` repeats the run.\n```yaml\n%s```\n",
+                  c->recipe);
     return !out->failed;
 }

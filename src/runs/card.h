@@ -12,6 +12,7 @@ typedef struct tq_card {
     const char *data_hash, *eval_hash; /* eval_hash: NULL without a file of held-out rows */
     size_t rows, held_out_rows, dropped_rows, tokens, targets;
     const char *method, *objective;
+    bool peft; /* the folder is in PEFT's format */
     size_t trained_values;
     int64_t steps, kept_step; /* kept_step: whose values the adapter holds */
     double epochs;

@@ -6,7 +6,7 @@
 #include <string.h>
 
 static const char FORMAT[] = "toque-checkpoint";
-enum { N_TENSORS = 2 + TQ_OPTIMIZER_STATES };
+enum { N_TENSORS = 3 + TQ_OPTIMIZER_STATES };
 
 /* Losses that do not exist yet are NAN, which JSON cannot say. */
 static json_t *number_or_null(double x) {
@@ -27,6 +27,10 @@ static const char *state_name(int i) {
     return names[i];
 }
 
+static tq_save_tensor tensor(const char *name, const float *data, size_t n) {
+    return (tq_save_tensor){.name = name, .type = TQ_F32, .n_dims = 1, .dims = {(int64_t)n}, .data = data};
+}
+
 toque_status tq_checkpoint_save(tq_mem *mem, const char *path, const tq_checkpoint *c, toque_error *err) {
     json_t *object = describe(c);
     char *text = object ? json_dumps(object, JSON_SORT_KEYS | JSON_COMPACT | JSON_REAL_PRECISION(17)) : NULL;
@@ -34,14 +38,10 @@ toque_status tq_checkpoint_save(tq_mem *mem, const char *path, const tq_checkpoi
     if (!text) return TQ_NOMEM(err);
     tq_save_tensor t[N_TENSORS];
     size_t n = 0;
-    t[n++] = (tq_save_tensor){.name = "values", .data = c->values};
-    for (int i = 0; i < c->n_states; i++) t[n++] = (tq_save_tensor){.name = state_name(i), .data = c->states[i]};
-    if (c->best) t[n++] = (tq_save_tensor){.name = "best", .data = c->best};
-    for (size_t i = 0; i < n; i++) {
-        t[i].type = TQ_F32;
-        t[i].n_dims = 1;
-        t[i].dims[0] = (int64_t)c->n;
-    }
+    t[n++] = tensor("values", c->values, c->n);
+    for (int i = 0; i < c->n_states; i++) t[n++] = tensor(state_name(i), c->states[i], c->state_floats[i]);
+    if (c->ema) t[n++] = tensor("ema", c->ema, c->n);
+    if (c->best) t[n++] = tensor("best", c->best, c->n);
     const char *metadata[] = {"toque", text};
     toque_status status = tq_safetensors_save(mem, path, t, n, metadata, 1, err);
     free(text); /* jansson's own memory */
@@ -135,7 +135,11 @@ toque_status tq_checkpoint_read(const tq_checkpoint_file *f, tq_checkpoint *c, t
     TQ_TRY(find(f, "values", c->n, &t[n++], err));
     for (int i = 0; i < c->n_states; i++) {
         to[n] = c->states[i];
-        TQ_TRY(find(f, state_name(i), c->n, &t[n++], err));
+        TQ_TRY(find(f, state_name(i), c->state_floats[i], &t[n++], err));
+    }
+    if (c->ema) {
+        to[n] = c->ema;
+        TQ_TRY(find(f, "ema", c->n, &t[n++], err));
     }
     if (c->best) {
         to[n] = c->best;

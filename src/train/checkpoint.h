@@ -1,7 +1,8 @@
 /* Checkpoints: all that a run needs to go on exactly where it stood, in ONE safetensors file that is replaced
  * atomically: whatever happens while it is written, there is a whole checkpoint, the old one or the new one.
  *
- * Tensors: `values` [n], `state.0`, `state.1`, ... [n] (the optimizer's), `best` [n] (when kept). The metadata key
+ * Tensors: `values` [n], `state.0`, `state.1`, ... (the optimizer's, as it lays them out), `ema` [n] and `best` [n]
+ * (when kept). The metadata key
  * `toque` holds the rest as JSON with a format name and version. Nothing in the file depends on time or place, so equal
  * runs give equal bytes.
  */
@@ -29,8 +30,9 @@ typedef struct tq_checkpoint {
     tq_progress_state at;
     json_t *inputs; /* object: what the run was made from (hashes, recipe); compared on resume */
     size_t n;
-    float *values, *best; /* best: NULL when none */
+    float *values, *best, *ema; /* best, ema: NULL when none */
     float *states[TQ_OPTIMIZER_STATES];
+    size_t state_floats[TQ_OPTIMIZER_STATES];
     int n_states;
 } tq_checkpoint;
 

@@ -11,8 +11,8 @@ size_t tq_memory_plan_total(const tq_memory_plan *p) {
     return p->model_file + p->in_use + p->gradients + p->optimizer + p->best + p->activations;
 }
 
-toque_status tq_memory_plan_make(tq_memory_plan *p, const tq_adapter *a, const tq_optimizer *optimizer, bool keep_best,
-                                 size_t *activations, toque_error *err) {
+toque_status tq_memory_plan_make(tq_memory_plan *p, const tq_adapter *a, const tq_optimizer *optimizer, bool ema,
+                                 bool keep_best, size_t *activations, toque_error *err) {
     tq_ctx *ctx = a->model->ctx;
     struct stat st;
     const char *path = tq_gguf_path(a->model->gguf);
@@ -20,7 +20,7 @@ toque_status tq_memory_plan_make(tq_memory_plan *p, const tq_adapter *a, const t
     *p = (tq_memory_plan){.model_file = path && stat(path, &st) == 0 ? (size_t)st.st_size : 0,
                           .in_use = atomic_load(&ctx->mem.used),
                           .gradients = array,
-                          .optimizer = array * (size_t)optimizer->n_states,
+                          .optimizer = tq_trainer_state_bytes(a, optimizer) + (ema ? array : 0),
                           .best = keep_best ? array : 0,
                           .layers = a->model->config.L,
                           .limit = ctx->mem.limit};

@@ -36,6 +36,10 @@ toque_status tq_optimizer_find(const tq_optimizer **optimizer, const char *name,
                    near ? ", did you mean \"" : "", near ? near : "", near ? "\"?" : "", list);
 }
 
+size_t tq_optimizer_floats(const tq_optimizer *o, int64_t rows, int64_t cols, bool matrix, int i) {
+    return o->n_floats ? o->n_floats(rows, cols, matrix, i) : (size_t)rows * (size_t)cols;
+}
+
 double tq_clip_scale(double norm, double clip) {
     double scale = clip > 0 ? clip / (norm + 1e-6) : 1;
     return scale < 1 ? scale : 1;

@@ -21,6 +21,49 @@ static toque_status check_rows(const tq_dataset *set, toque_error *err) {
     return TOQUE_OK;
 }
 
+static bool is_matrix(const tq_range *r) {
+    return r->rows > 1 && r->cols > 1 && r->role < TQ_ROLE_COUNT;
+}
+
+static size_t state_floats(const tq_adapter *a, const tq_optimizer *o, int i) {
+    size_t n = 0;
+    for (size_t r = 0; r < a->n_ranges; r++)
+        n += tq_optimizer_floats(o, a->ranges[r].rows, a->ranges[r].cols, is_matrix(&a->ranges[r]), i);
+    return n;
+}
+
+static size_t scratch_floats(const tq_adapter *a, const tq_optimizer *o) {
+    size_t most = 0;
+    for (size_t r = 0; o->n_scratch && r < a->n_ranges; r++) {
+        size_t n = o->n_scratch(a->ranges[r].rows, a->ranges[r].cols, is_matrix(&a->ranges[r]));
+        if (n > most) most = n;
+    }
+    return most;
+}
+
+size_t tq_trainer_state_bytes(const tq_adapter *a, const tq_optimizer *o) {
+    size_t n = scratch_floats(a, o);
+    for (int i = 0; i < o->n_states; i++) n += state_floats(a, o, i);
+    return n * sizeof(float);
+}
+
+static toque_status make_states(tq_trainer *t, toque_error *err) {
+    const tq_optimizer *o = t->o.optimizer;
+    tq_mem *mem = &t->ctx->mem;
+    for (int i = 0; i < o->n_states; i++) {
+        t->n_states[i] = state_floats(t->adapter, o, i);
+        t->states[i] = TQ_NEW_ARRAY(mem, float, t->n_states[i]);
+        if (!t->states[i]) return TQ_NOMEM(err);
+    }
+    t->scratch = TQ_NEW_ARRAY(mem, float, scratch_floats(t->adapter, o));
+    if (!t->scratch) return TQ_NOMEM(err);
+    if (!(t->o.ema > 0)) return TOQUE_OK;
+    t->ema = tq_alloc(mem, t->adapter->n, sizeof(float));
+    if (!t->ema) return TQ_NOMEM(err);
+    memcpy(t->ema, t->adapter->values, t->adapter->n * sizeof(float));
+    return TOQUE_OK;
+}
+
 toque_status tq_trainer_init(tq_trainer *t, tq_adapter *adapter, const tq_dataset *data, const tq_dataset *held_out,
                              const tq_trainer_options *o, toque_error *err) {
     tq_ctx *ctx = adapter->model->ctx;
@@ -35,15 +78,14 @@ toque_status tq_trainer_init(tq_trainer *t, tq_adapter *adapter, const tq_datase
     t->squares = TQ_NEW_ARRAY(&ctx->mem, double, adapter->n_ranges);
     t->rows = TQ_NEW_ARRAY(&ctx->mem, uint32_t, t->o.rows);
     if (!t->squares || !t->rows) TQ_GO(TQ_NOMEM(err));
-    for (int i = 0; i < o->optimizer->n_states; i++) {
-        t->states[i] = TQ_NEW_ARRAY(&ctx->mem, float, adapter->n);
-        if (!t->states[i]) TQ_GO(TQ_NOMEM(err));
-    }
+    TQ_GO(make_states(t, err));
     t->hat = tq_adapter_hat(adapter, 1);
     t->hats = (tq_hats){.items = &t->hat, .n = 1};
     int rows = tq_batch_pass_rows(data, o->packing), others = held_out ? tq_batch_pass_rows(held_out, o->packing) : 0;
-    t->plan = (tq_plan){
-        .max_rows = rows > others ? rows : others, .train = true, .max_rank = adapter->rank, .max_bytes = o->max_bytes};
+    t->plan = (tq_plan){.max_rows = rows > others ? rows : others,
+                        .train = true,
+                        .max_rank = adapter->max_rank,
+                        .max_bytes = o->max_bytes};
     TQ_GO(tq_machine_new(&t->machine, adapter->model, &t->plan, err));
 done:
     if (status != TOQUE_OK) tq_trainer_clear(t);
@@ -56,6 +98,8 @@ void tq_trainer_clear(tq_trainer *t) {
     tq_batch_clear(&t->batch);
     tq_order_clear(&t->order);
     for (int i = 0; i < TQ_OPTIMIZER_STATES; i++) tq_free(&t->ctx->mem, t->states[i]);
+    tq_free(&t->ctx->mem, t->scratch);
+    tq_free(&t->ctx->mem, t->ema);
     tq_free(&t->ctx->mem, t->squares);
     tq_free(&t->ctx->mem, t->rows);
     *t = (tq_trainer){0};
@@ -167,25 +211,46 @@ typedef struct update_job_arg {
     tq_update u;
 } update_job_arg;
 
-/* Norms and biases do not decay. */
-static bool decays(int role) {
-    return role != TQ_ROLE_ATTN_NORM && role != TQ_ROLE_FFN_NORM && role != TQ_ROLE_Q_BIAS && role != TQ_ROLE_K_BIAS &&
-           role != TQ_ROLE_V_BIAS;
-}
-
 static void update_job(tq_worker *w, void *arg) {
     const update_job_arg *job = arg;
     tq_trainer *t = job->t;
-    for (size_t r = (size_t)w->id; r < t->adapter->n_ranges; r += (size_t)w->count) {
+    const tq_optimizer *o = t->o.optimizer;
+    size_t at[TQ_OPTIMIZER_STATES] = {0};
+    for (size_t r = 0; r < t->adapter->n_ranges; r++) {
         const tq_range *range = &t->adapter->ranges[r];
         tq_update u = job->u;
         u.values = t->adapter->values + range->start;
         u.grads = t->adapter->grads + range->start;
-        u.n = range_size(range);
-        u.decay = decays(range->role) ? (float)t->o.weight_decay : 0;
-        for (int s = 0; s < t->o.optimizer->n_states; s++) u.state[s] = t->states[s] + range->start;
-        t->o.optimizer->update(&u);
+        u.rows = range->rows;
+        u.cols = range->cols;
+        u.matrix = is_matrix(range);
+        u.turn = (int64_t)r;
+        u.decay = range->decays ? (float)t->o.weight_decay : 0;
+        u.lr = job->u.lr * range->lr;
+        for (int s = 0; s < o->n_states; s++) {
+            u.state[s] = t->states[s] + at[s];
+            at[s] += tq_optimizer_floats(o, u.rows, u.cols, u.matrix, s);
+        }
+        o->update(w, &u);
     }
+    if (!t->ema) return;
+    tq_barrier(w);
+    /* The average of few steps would stay near the start: its decay grows with them (as in timm and TensorFlow). */
+    double t1 = (double)job->u.t, decay = (1 + t1) / (10 + t1);
+    float keep = (float)(decay < t->o.ema ? decay : t->o.ema);
+    int64_t b, end;
+    tq_share(w, (int64_t)t->adapter->n, 1024, &b, &end);
+    for (int64_t i = b; i < end; i++) t->ema[i] = keep * t->ema[i] + (1 - keep) * t->adapter->values[i];
+}
+
+void tq_trainer_swap_ema(tq_trainer *t) {
+    if (!t->ema) return;
+    for (size_t i = 0; i < t->adapter->n; i++) {
+        float value = t->adapter->values[i];
+        t->adapter->values[i] = t->ema[i];
+        t->ema[i] = value;
+    }
+    tq_adapter_changed(t->adapter);
 }
 
 toque_status tq_trainer_step(tq_trainer *t, tq_step_result *result, toque_error *err) {
@@ -193,10 +258,13 @@ toque_status tq_trainer_step(tq_trainer *t, tq_step_result *result, toque_error 
     TQ_TRY(tq_trainer_gradient(t, result, err));
     TQ_TRY(gradient_norm(t, &result->grad_norm, err));
     result->lr = tq_schedule_at(&t->o.schedule, t->step);
-    update_job_arg job = {.t = t, .u = {.k = t->ctx->k, .lr = (float)result->lr}};
+    update_job_arg job = {.t = t, .u = {.k = t->ctx->k, .compute = t->ctx->compute, .scratch = t->scratch}};
+    job.u.lr = (float)result->lr;
+    job.u.t = t->step + 1;
     job.u.scale = (float)tq_clip_scale(result->grad_norm, t->o.clip);
-    if (t->o.optimizer->begin) t->o.optimizer->begin(&job.u, t->step + 1);
+    if (t->o.optimizer->begin) t->o.optimizer->begin(&job.u);
     tq_pool_run(t->ctx->pool, update_job, &job);
+    tq_adapter_changed(t->adapter);
     t->step++;
     result->seconds = tq_now() - start;
     return TOQUE_OK;

@@ -21,6 +21,7 @@ typedef struct tq_trainer_options {
     const tq_optimizer *optimizer;
     tq_schedule schedule;
     double weight_decay, clip; /* clip 0: never */
+    double ema;                /* decay of an average of the values, which evaluations then use; 0: none */
     int rows;                  /* of a step: batch_size x grad_accum */
     bool packing, shuffle;
     uint64_t seed;
@@ -38,10 +39,13 @@ typedef struct tq_trainer {
     tq_order order;
     tq_hat hat;
     tq_hats hats;
-    float *states[TQ_OPTIMIZER_STATES]; /* [adapter->n] each */
-    double *squares;                    /* [adapter->n_ranges] of the gradient */
-    uint32_t *rows;                     /* [o.rows] of an evaluation */
-    int64_t step;                       /* finished ones */
+    float *states[TQ_OPTIMIZER_STATES]; /* [n_states[i]] each: the ranges' states one after another */
+    size_t n_states[TQ_OPTIMIZER_STATES];
+    float *scratch;  /* the optimizer's */
+    float *ema;      /* [adapter->n] or NULL */
+    double *squares; /* [adapter->n_ranges] of the gradient */
+    uint32_t *rows;  /* [o.rows] of an evaluation */
+    int64_t step;    /* finished ones */
 } tq_trainer;
 
 typedef struct tq_step_result {
@@ -60,6 +64,10 @@ typedef struct tq_step_result {
 toque_status tq_trainer_init(tq_trainer *t, tq_adapter *adapter, const tq_dataset *data, const tq_dataset *held_out,
                              const tq_trainer_options *o, toque_error *err) TQ_MUST;
 void tq_trainer_clear(tq_trainer *t); /* accepts a zeroed struct */
+/* Puts the average in the place of the values, and back when called again; nothing without one. */
+void tq_trainer_swap_ema(tq_trainer *t);
+/* Bytes that an optimizer's states and scratch take for an adapter. */
+size_t tq_trainer_state_bytes(const tq_adapter *adapter, const tq_optimizer *optimizer);
 /* One optimizer step. ENONFINITE names the step and the place; ECANCELED when ctx->canceled was set: in both cases
  * values and states are those of the step before. */
 toque_status tq_trainer_step(tq_trainer *t, tq_step_result *result, toque_error *err) TQ_MUST;

@@ -35,20 +35,32 @@ static toque_status load_data(tq_tune *t, toque_error *err) {
     return TQ_FAIL(err, EINVAL, "eval_split %g leaves no row to train on: lower it", r->eval_split);
 }
 
-static toque_status make_adapter(tq_tune *t, const tq_option_set *given, toque_error *err) {
+static toque_status load_adapter(tq_tune *t, const tq_option_set *given, toque_error *err) {
     tq_recipe *r = t->recipe;
-    if (r->init_adapter) {
-        TQ_TRY(tq_adapter_load(&t->adapter, t->model, r->init_adapter, err));
-        return tq_recipe_resolve_adapter(r, given, t->adapter, &t->notes, err);
+    if (!r->init_adapter) return TOQUE_OK;
+    TQ_TRY(tq_adapter_load(&t->adapter, t->model, r->init_adapter, err));
+    return tq_recipe_resolve_adapter(r, given, t->adapter, &t->notes, err);
+}
+
+/* The learning rates of ranges: LoRA+ (Hayou et al. 2024) gives all but A another; layer-wise decay (Howard & Ruder
+ * 2018) shrinks them towards the embedding, by one factor a layer. */
+static void set_rates(tq_tune *t) {
+    const tq_recipe *r = t->recipe;
+    bool plus = tq_recipe_uses(r, "loraplus_lr_ratio");
+    for (size_t i = 0; i < t->adapter->n_ranges; i++) {
+        tq_range *range = &t->adapter->ranges[i];
+        range->lr = plus && range->part > 0 ? (float)r->loraplus_lr_ratio : 1;
+        range->lr *= (float)pow(r->layer_decay, t->model->config.L - range->layer);
     }
-    tq_adapter_options o = {.kind = r->method,
-                            .rank = (int)r->rank,
-                            .alpha = (float)r->alpha,
-                            .dropout = (float)r->dropout,
-                            .rslora = r->rslora,
-                            .targets = r->targets_text,
-                            .seed = (uint64_t)r->seed};
-    return tq_adapter_new(&t->adapter, t->model, &o, err);
+}
+
+static toque_status make_adapter(tq_tune *t, toque_error *err) {
+    tq_adapter_options o = tq_recipe_adapter(t->recipe);
+    if (!t->adapter) TQ_TRY(tq_adapter_new(&t->adapter, t->model, &o, err));
+    static const tq_type types[] = {TQ_F32, TQ_F16, TQ_BF16};
+    t->adapter->save_type = types[t->recipe->save_dtype];
+    set_rates(t);
+    return TOQUE_OK;
 }
 
 static toque_status make_trainer(tq_tune *t, toque_error *err) {
@@ -58,7 +70,7 @@ static toque_status make_trainer(tq_tune *t, toque_error *err) {
     if (rows > INT32_MAX)
         return TQ_FAIL(err, EINVAL, "a step of %lld rows is too large: lower batch_size", (long long)rows);
     size_t room;
-    TQ_TRY(tq_memory_plan_make(&t->plan, t->adapter, r->optimizer_row, keep_best, &room, err));
+    TQ_TRY(tq_memory_plan_make(&t->plan, t->adapter, r->optimizer_row, r->ema > 0, keep_best, &room, err));
     TQ_TRY(tq_adapter_train(t->adapter, err));
     if (keep_best) {
         t->best = TQ_NEW_ARRAY(&t->ctx->mem, float, t->adapter->n);
@@ -67,11 +79,14 @@ static toque_status make_trainer(tq_tune *t, toque_error *err) {
     tq_trainer_options o = {
         .objective = r->objective_row,
         .optimizer = r->optimizer_row,
-        .schedule = {.kind = (tq_schedule_kind)r->scheduler,
+        .schedule = {.kind = tq_schedule_choice(r->scheduler),
                      .lr = r->lr,
-                     .warmup = tq_schedule_warmup(r->warmup, r->steps),
-                     .total = r->steps},
+                     .warmup = tq_schedule_steps(r->warmup, r->steps),
+                     .total = r->steps,
+                     .decay = tq_schedule_steps(r->decay, r->steps),
+                     .cycles = (double)r->cycles},
         .weight_decay = r->weight_decay,
+        .ema = r->ema,
         .clip = r->clip,
         .rows = (int)rows,
         .packing = r->packing == 0,
@@ -106,8 +121,9 @@ toque_status tq_tune_open(tq_tune *t, tq_ctx *ctx, tq_recipe *recipe, const tq_o
     tq_buf_init(&t->notes, &ctx->mem, 1 << 16);
     toque_status status = TOQUE_OK;
     TQ_GO(tq_model_open(&t->model, ctx, recipe->model, err));
+    TQ_GO(load_adapter(t, given, err));
     TQ_GO(tq_recipe_resolve_model(recipe, given, t->model, &t->notes, err));
-    TQ_GO(make_adapter(t, given, err)); /* before the data: a wrong name is told at once */
+    TQ_GO(make_adapter(t, err)); /* before the data: a wrong name is told at once */
     TQ_GO(load_data(t, err));
     TQ_GO(tq_recipe_resolve_rows(recipe, given, t->data.n, t->held_out.n, &t->notes, err));
     TQ_GO(make_trainer(t, err));
@@ -128,7 +144,7 @@ void tq_tune_close(tq_tune *t) {
     tq_adapter_free(t->adapter);
     tq_dataset_clear(&t->held_out);
     tq_dataset_clear(&t->data);
-    tq_recipe_clear(t->recipe, mem);
+    tq_recipe_clear(t->recipe);
     tq_model_close(t->model);
     tq_buf_clear(&t->notes);
     json_decref(t->inputs);

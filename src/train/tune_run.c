@@ -18,7 +18,11 @@ static tq_checkpoint checkpoint_of(tq_tune *t) {
                        .n = t->adapter->n,
                        .values = t->adapter->values,
                        .n_states = t->recipe->optimizer_row->n_states};
-    for (int i = 0; i < c.n_states; i++) c.states[i] = t->trainer.states[i];
+    c.ema = t->trainer.ema;
+    for (int i = 0; i < c.n_states; i++) {
+        c.states[i] = t->trainer.states[i];
+        c.state_floats[i] = t->trainer.n_states[i];
+    }
     return c;
 }
 
@@ -69,6 +73,7 @@ static toque_status read_checkpoint(tq_tune *t, const char *path, toque_error *e
                        (long long)c.at.step, (long long)t->recipe->steps, c.best ? "with" : "without");
     t->at = c.at;
     t->trainer.step = t->saved = t->resumed = c.at.step;
+    tq_adapter_changed(t->adapter);
     return TOQUE_OK;
 }
 
@@ -107,7 +112,7 @@ done:
 /* --- saving -------------------------------------------------------------------------------------- */
 
 static const float *kept_values(const tq_tune *t) {
-    return t->best && t->at.best_step > 0 ? t->best : NULL;
+    return t->best && t->at.best_step > 0 ? t->best : t->trainer.ema; /* NULL: the adapter's own */
 }
 
 /* The checkpoint comes last: a run that has one of its last step has nothing left to write. */
@@ -148,7 +153,10 @@ static toque_status evaluate(tq_tune *t, const tq_tune_events *events, toque_err
     double loss;
     int64_t targets;
     if (events->evaluating) events->evaluating(events->arg, at->step);
-    TQ_TRY(tq_trainer_evaluate(&t->trainer, &t->held_out, &loss, &targets, err));
+    tq_trainer_swap_ema(&t->trainer);
+    toque_status status = tq_trainer_evaluate(&t->trainer, &t->held_out, &loss, &targets, err);
+    tq_trainer_swap_ema(&t->trainer);
+    if (status != TOQUE_OK) return status;
     TQ_TRY(tq_metrics_put_eval(&t->metrics, at->step, epochs_at(t, at->step), loss, targets, err));
     at->evaluated = at->step;
     at->last_eval = loss;
@@ -159,7 +167,8 @@ static toque_status evaluate(tq_tune *t, const tq_tune_events *events, toque_err
         at->best_step = at->step;
         at->best_eval = loss;
         at->worse = 0;
-        if (t->best) memcpy(t->best, t->adapter->values, t->adapter->n * sizeof(float));
+        const float *values = t->trainer.ema ? t->trainer.ema : t->adapter->values;
+        if (t->best) memcpy(t->best, values, t->adapter->n * sizeof(float));
     } else if (at->step > 0) {
         at->worse++;
     }
@@ -237,6 +246,7 @@ toque_status tq_tune_write_card(tq_tune *t, const char *recipe_yaml, toque_error
                     .tokens = tokens,
                     .targets = targets,
                     .method = r->method,
+                    .peft = r->method_row->peft_type != NULL,
                     .objective = r->objective,
                     .trained_values = t->adapter->n,
                     .steps = t->at.step,

@@ -105,7 +105,7 @@ void check_gemm_values(void **state) {
                              .a_trans = o & 1,
                              .b_trans = o & 2,
                              .accumulate = o & 4,
-                             .alpha = o & 4 ? 1 : 0.5f,
+                             .alpha = o & 2 ? 1 : 0.5f,
                              .type = TQ_F32},
                    (o + (int)s) % 2);
 }

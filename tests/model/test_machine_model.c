@@ -161,7 +161,8 @@ typedef struct trained {
 } trained;
 
 static void start(engine *e, trained *t, float dropout, size_t max_bytes) {
-    tq_adapter_options o = {"lora", 8, 16, dropout, false, "all-linear", 7};
+    tq_adapter_options o = {
+        .kind = "lora", .rank = 8, .alpha = 16, .dropout = dropout, .targets = "all-linear", .seed = 7};
     OK(e, tq_adapter_new(&t->a, e->model, &o, &e->err));
     OK(e, tq_adapter_train(t->a, &e->err));
     tq_plan plan = {.max_rows = N, .max_rank = 8, .train = true, .max_bytes = max_bytes};

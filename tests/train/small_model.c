@@ -55,30 +55,41 @@ typedef struct tensor {
     int64_t rows, cols; /* rows 1: a norm */
 } tensor;
 
+/* The biases at the end are Qwen 2's. */
 static const tensor layer_tensors[] = {
-    {"attn_norm.weight", 1, C}, {"attn_q.weight", H *D, C},      {"attn_k.weight", G *D, C},
-    {"attn_v.weight", G *D, C}, {"attn_output.weight", C, H *D}, {"ffn_norm.weight", 1, C},
-    {"ffn_gate.weight", F, C},  {"ffn_up.weight", F, C},         {"ffn_down.weight", C, F}};
-enum { PER_LAYER = sizeof layer_tensors / sizeof layer_tensors[0] };
+    {"attn_norm.weight", 1, C},      {"attn_q.weight", H *D, C}, {"attn_k.weight", G *D, C}, {"attn_v.weight", G *D, C},
+    {"attn_output.weight", C, H *D}, {"ffn_norm.weight", 1, C},  {"ffn_gate.weight", F, C},  {"ffn_up.weight", F, C},
+    {"ffn_down.weight", C, F},       {"attn_q.bias", 1, H *D},   {"attn_k.bias", 1, G *D},   {"attn_v.bias", 1, G *D}};
+enum { PER_LAYER = sizeof layer_tensors / sizeof layer_tensors[0], BIASES = 3 };
 
-static tensor tensor_at(int i, char name[64]) {
+/* Qwen 2 has biases and here a head of its own, Llama neither. */
+static int per_layer(bool qwen2) {
+    return qwen2 ? PER_LAYER : PER_LAYER - BIASES;
+}
+
+static int n_tensors(bool qwen2) {
+    return 2 + L * per_layer(qwen2) + qwen2;
+}
+
+static tensor tensor_at(int i, bool qwen2, char name[64]) {
     if (i == 0) return (tensor){"token_embd.weight", SMALL_V, C};
     if (i == 1) return (tensor){"output_norm.weight", 1, C};
-    tensor t = layer_tensors[(i - 2) % PER_LAYER];
-    snprintf(name, 64, "blk.%d.%s", (i - 2) / PER_LAYER, t.name);
+    if (i == 2 + L * per_layer(qwen2)) return (tensor){"output.weight", SMALL_V, C};
+    tensor t = layer_tensors[(i - 2) % per_layer(qwen2)];
+    snprintf(name, 64, "blk.%d.%s", (i - 2) / per_layer(qwen2), t.name);
     t.name = name;
     return t;
 }
 
-static toque_status put_tensors(tq_gguf_writer *w, toque_error *err) {
+static toque_status put_tensors(tq_gguf_writer *w, bool qwen2, toque_error *err) {
     char name[64];
-    for (int i = 0; i < 2 + L * PER_LAYER; i++) {
-        tensor t = tensor_at(i, name);
+    for (int i = 0; i < n_tensors(qwen2); i++) {
+        tensor t = tensor_at(i, qwen2, name);
         TQ_TRY(tq_gguf_put_tensor(w, t.name, TQ_F32, t.rows > 1 ? 2 : 1, (int64_t[]){t.cols, t.rows}, err));
     }
-    for (int i = 0; i < 2 + L * PER_LAYER; i++) {
+    for (int i = 0; i < n_tensors(qwen2); i++) {
         static float data[SMALL_V * C];
-        tensor t = tensor_at(i, name);
+        tensor t = tensor_at(i, qwen2, name);
         tq_rng rng;
         tq_rng_init(&rng, 1, TQ_RNG_INIT, (uint32_t)i, 0);
         float scale = i == 0 ? 1 : 0.25f;
@@ -89,30 +100,38 @@ static toque_status put_tensors(tq_gguf_writer *w, toque_error *err) {
     return TOQUE_OK;
 }
 
-static toque_status put_all(tq_gguf_writer *w, toque_error *err) {
+static toque_status put_all(tq_gguf_writer *w, const char *arch, toque_error *err) {
+    bool qwen2 = strcmp(arch, "qwen2") == 0;
     const struct {
         const char *key;
         uint32_t value;
-    } numbers[] = {
-        {"llama.block_count", L},          {"llama.embedding_length", C},        {"llama.feed_forward_length", F},
-        {"llama.attention.head_count", H}, {"llama.attention.head_count_kv", G}, {"llama.context_length", 256},
-        {"llama.rope.dimension_count", D}};
-    TQ_TRY(tq_gguf_put_str(w, "general.architecture", "llama", 5, err));
-    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++)
-        TQ_TRY(tq_gguf_put_u32(w, numbers[i].key, numbers[i].value, err));
-    TQ_TRY(tq_gguf_put_f32(w, "llama.attention.layer_norm_rms_epsilon", 1e-5f, err));
+    } numbers[] = {{"block_count", L},          {"embedding_length", C},        {"feed_forward_length", F},
+                   {"attention.head_count", H}, {"attention.head_count_kv", G}, {"context_length", 256},
+                   {"rope.dimension_count", D}};
+    char key[64];
+    TQ_TRY(tq_gguf_put_str(w, "general.architecture", arch, strlen(arch), err));
+    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
+        snprintf(key, sizeof key, "%s.%s", arch, numbers[i].key);
+        TQ_TRY(tq_gguf_put_u32(w, key, numbers[i].value, err));
+    }
+    snprintf(key, sizeof key, "%s.attention.layer_norm_rms_epsilon", arch);
+    TQ_TRY(tq_gguf_put_f32(w, key, 1e-5f, err));
     TQ_TRY(put_vocabulary(w, err));
-    return put_tensors(w, err);
+    return put_tensors(w, qwen2, err);
 }
 
 bool small_model_write(const char *path) {
+    return small_model_write_arch(path, "llama");
+}
+
+bool small_model_write_arch(const char *path, const char *arch) {
     tq_mem mem;
     tq_mem_init(&mem, 0);
     toque_error err = {0};
     tq_gguf_writer *w;
     toque_status status = tq_gguf_writer_new(&w, &mem, path, &err);
     if (status == TOQUE_OK) {
-        status = put_all(w, &err);
+        status = put_all(w, arch, &err);
         if (status == TOQUE_OK)
             status = tq_gguf_writer_commit(w, &err);
         else

@@ -9,6 +9,8 @@ enum { SMALL_IM_START = 256, SMALL_IM_END, SMALL_EOS, SMALL_AB, SMALL_V };
 
 /* Writes the file. False with a message on standard error. */
 bool small_model_write(const char *path);
+/* "llama" (tied embeddings, no biases; what small_model_write writes) or "qwen2" (a head of its own, biases). */
+bool small_model_write_arch(const char *path, const char *arch);
 /* A temporary folder that did not exist, and its removal with what the tests put in. */
 bool small_folder(char path[64]);
 void small_remove(const char *folder);

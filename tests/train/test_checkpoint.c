@@ -62,6 +62,7 @@ static tq_checkpoint sample(void) {
                            .values = values,
                            .best = best,
                            .states = {first, second},
+                           .state_floats = {N, N},
                            .n_states = 2};
 }
 
@@ -76,7 +77,7 @@ static void a_checkpoint_comes_back_exactly(void **state) {
     assert_int_equal(tq_checkpoint_open(&file, &mem, path, &err), TOQUE_OK);
     assert_true(tq_checkpoint_has_best(file));
     assert_int_equal(tq_checkpoint_compare(tq_checkpoint_inputs(file), c.inputs, "RUN", &err), TOQUE_OK);
-    tq_checkpoint back = {.n = N, .values = v, .best = d, .states = {a, b}, .n_states = 2};
+    tq_checkpoint back = {.n = N, .values = v, .best = d, .states = {a, b}, .state_floats = {N, N}, .n_states = 2};
     assert_int_equal(tq_checkpoint_read(file, &back, &err), TOQUE_OK);
     assert_memory_equal(v, values, sizeof v);
     assert_memory_equal(a, first, sizeof a);
@@ -86,7 +87,7 @@ static void a_checkpoint_comes_back_exactly(void **state) {
     assert_int_equal(back.at.evaluated, 10);
     assert_int_equal(back.at.worse, 1);
     assert_true(back.at.best_eval == 1.0 / 3 && isnan(back.at.last_eval) && !back.at.stopped);
-    tq_checkpoint wrong = {.n = N - 1, .values = v, .states = {a, b}, .n_states = 2};
+    tq_checkpoint wrong = {.n = N - 1, .values = v, .states = {a, b}, .state_floats = {N, N}, .n_states = 2};
     assert_int_equal(tq_checkpoint_read(file, &wrong, &err), TOQUE_EFORMAT);
     assert_non_null(strstr(err.message, "values"));
     tq_checkpoint_close(file);
@@ -177,7 +178,7 @@ static void a_full_disk_leaves_the_old_checkpoint(void **state) {
     tq_checkpoint_file *file;
     assert_int_equal(tq_checkpoint_open(&file, &mem, path, &err), TOQUE_OK);
     static float v[N], a[N], b[N];
-    tq_checkpoint back = {.n = N, .values = v, .states = {a, b}, .n_states = 2};
+    tq_checkpoint back = {.n = N, .values = v, .states = {a, b}, .state_floats = {N, N}, .n_states = 2};
     assert_int_equal(tq_checkpoint_read(file, &back, &err), TOQUE_OK);
     assert_int_equal(back.at.step, 12);
     tq_checkpoint_close(file);

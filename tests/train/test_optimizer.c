@@ -25,6 +25,7 @@ static void run(const tq_optimizer *opt, double clip, float lr, float decay, flo
     const tq_kernels *k;
     assert_int_equal(tq_kernels_select(&k, NULL, NULL), TOQUE_OK);
     float states[TQ_OPTIMIZER_STATES][N] = {{0}};
+    tq_worker lone = {.count = 1};
     memcpy(p, start, sizeof start);
     for (int t = 0; t < STEPS; t++) {
         double norm = 0;
@@ -33,13 +34,87 @@ static void run(const tq_optimizer *opt, double clip, float lr, float decay, flo
                        .values = p,
                        .grads = grads[t],
                        .state = {states[0], states[1]},
-                       .n = N,
+                       .rows = 1,
+                       .cols = N,
                        .lr = lr,
                        .decay = decay,
+                       .t = t + 1,
                        .scale = (float)tq_clip_scale(sqrt(norm), clip)};
-        if (opt->begin) opt->begin(&u, t + 1);
-        opt->update(&u);
+        if (opt->begin) opt->begin(&u);
+        opt->update(&lone, &u);
     }
+}
+
+/* Four steps on the reference's formula values; norm and probe of the result. */
+static void run_formula(const char *name, int rows, int cols, double want_norm, double want_probe, double tolerance) {
+    enum { MOST = 64 * 70 };
+    static float p[MOST], g[MOST], states[2][2 * MOST], scratch[4 * MOST], room[1 << 20];
+    const tq_optimizer *opt;
+    const tq_kernels *k;
+    tq_worker lone = {.count = 1, .scratch = room};
+    assert_int_equal(tq_kernels_select(&k, NULL, NULL), TOQUE_OK);
+    assert_int_equal(tq_optimizer_find(&opt, name, NULL), TOQUE_OK);
+    int n = rows * cols;
+    assert_true(n <= MOST);
+    for (int i = 0; i < opt->n_states; i++) assert_true(tq_optimizer_floats(opt, rows, cols, rows > 1, i) <= 2 * MOST);
+    if (opt->n_scratch) assert_true(opt->n_scratch(rows, cols, rows > 1) <= 4 * MOST);
+    memset(states, 0, sizeof states);
+    for (int i = 0; i < n; i++) p[i] = (float)(0.5 * sin(0.7 * i + 1));
+    for (int t = 1; t <= 4; t++) {
+        for (int i = 0; i < n; i++) g[i] = (float)sin(3.0 * t + 0.37 * i * i);
+        tq_update u = {.k = k,
+                       .values = p,
+                       .grads = g,
+                       .state = {states[0], states[1]},
+                       .scratch = scratch,
+                       .rows = rows,
+                       .cols = cols,
+                       .matrix = rows > 1,
+                       .lr = 0.01f,
+                       .decay = 0.1f,
+                       .t = t,
+                       .scale = 1};
+        if (opt->begin) opt->begin(&u);
+        opt->update(&lone, &u);
+    }
+    double norm = 0, probe = 0;
+    for (int i = 0; i < n; i++) {
+        norm += (double)p[i] * (double)p[i];
+        probe += (double)p[i] * cos(0.3 * i + 1);
+    }
+    near(sqrt(norm), want_norm, tolerance);
+    near(probe, want_probe, 10 * tolerance);
+}
+
+static void lion_equals_its_paper(void **state) {
+    (void)state;
+    run_formula("lion", 12, 20, 5.47100849988, 0.923938558574, 1e-5);
+}
+
+static void adafactor_equals_transformers(void **state) {
+    (void)state;
+    run_formula("adafactor", 12, 20, 5.47144375031, 0.921333319662, 1e-5);
+    run_formula("adafactor", 1, 240, 5.47060545119, 0.971634114294, 1e-5);
+}
+
+static void muon_equals_its_paper(void **state) {
+    (void)state;
+    run_formula("muon", 12, 20, 5.47258059456, 0.889085663689, 1e-5);
+    run_formula("muon", 20, 12, 5.47250216312, 0.887198888833, 1e-5);
+}
+
+static void states_of_eight_bits_equal_the_paper_and_take_a_quarter(void **state) {
+    (void)state;
+    run_formula("adamw8bit", 64, 70, 23.5646857631, 0.432565108483, 1e-5);
+    const tq_optimizer *opt;
+    assert_int_equal(tq_optimizer_find(&opt, "adamw_8bit", NULL), TOQUE_OK);
+    assert_int_equal(tq_optimizer_floats(opt, 64, 256, true, 0), 64 * 256 / 4 + 64);
+    assert_int_equal(tq_optimizer_floats(opt, 16, 255, true, 1), 16 * 255); /* small ones stay f32 */
+    /* There it is AdamW. */
+    float a[N], b[N];
+    run(&tq_optimizer_adamw, 1, 0.01f, 0.1f, a);
+    run(opt, 1, 0.01f, 0.1f, b);
+    assert_memory_equal(a, b, sizeof a);
 }
 
 static void adamw_equals_torch(void **state) {
@@ -112,6 +187,10 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(adamw_equals_torch),
         cmocka_unit_test(sgd_equals_torch),
+        cmocka_unit_test(lion_equals_its_paper),
+        cmocka_unit_test(adafactor_equals_transformers),
+        cmocka_unit_test(muon_equals_its_paper),
+        cmocka_unit_test(states_of_eight_bits_equal_the_paper_and_take_a_quarter),
         cmocka_unit_test(clipping_only_shrinks),
         cmocka_unit_test(an_unknown_name_is_refused_with_the_nearest),
         cmocka_unit_test(coefficients_are_the_derivative),

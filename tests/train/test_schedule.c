@@ -52,13 +52,47 @@ static void linear_and_constant_equal_transformers(void **state) {
     near(tq_schedule_at(&s, 5), 1);
 }
 
+/* get_cosine_with_hard_restarts_schedule_with_warmup(o, 2, 12, num_cycles=2), get_wsd_schedule(o, 2, 4,
+ * num_training_steps=12): tools/reference/optimizer_steps.py. */
+static void restarts_and_wsd_equal_transformers(void **state) {
+    (void)state;
+    const double restarts[13] = {0,
+                                 0.5,
+                                 1,
+                                 0.90450849718747373,
+                                 0.65450849718747373,
+                                 0.34549150281252633,
+                                 0.09549150281252633,
+                                 1,
+                                 0.90450849718747373,
+                                 0.65450849718747384,
+                                 0.34549150281252622,
+                                 0.09549150281252633,
+                                 0};
+    const double wsd[13] = {0, 0.5, 1, 1, 1, 1, 1, 1, 1, 0.85355339059327373, 0.5, 0.14644660940672627, 0};
+    tq_schedule s = {.kind = TQ_SCHEDULE_RESTARTS, .lr = 1, .warmup = 2, .total = 12, .cycles = 2};
+    for (int i = 0; i < 13; i++) near(tq_schedule_at(&s, i), restarts[i]);
+    s = (tq_schedule){.kind = TQ_SCHEDULE_WSD, .lr = 1, .warmup = 2, .total = 12, .decay = 4};
+    for (int i = 0; i < 13; i++) near(tq_schedule_at(&s, i), wsd[i]);
+    assert_int_equal(tq_schedule_choice(2), TQ_SCHEDULE_COSINE);
+    assert_int_equal(tq_schedule_choice(6), TQ_SCHEDULE_RESTARTS); /* transformers' names stand behind ours */
+}
+
+static void a_sweep_goes_up_in_equal_ratios(void **state) {
+    (void)state;
+    tq_schedule s = {.kind = TQ_SCHEDULE_SWEEP, .low = 1e-6, .lr = 1, .total = 61};
+    near(tq_schedule_at(&s, 0), 1e-6);
+    near(tq_schedule_at(&s, 10), 1e-5);
+    near(tq_schedule_at(&s, 60), 1);
+}
+
 static void warmup_is_a_share_below_one_and_steps_above(void **state) {
     (void)state;
-    assert_int_equal(tq_schedule_warmup(0, 100), 0);
-    assert_int_equal(tq_schedule_warmup(0.03, 100), 3);
-    assert_int_equal(tq_schedule_warmup(0.03, 10), 1); /* rounded up, as transformers does */
-    assert_int_equal(tq_schedule_warmup(1, 100), 1);
-    assert_int_equal(tq_schedule_warmup(25, 100), 25);
+    assert_int_equal(tq_schedule_steps(0, 100), 0);
+    assert_int_equal(tq_schedule_steps(0.03, 100), 3);
+    assert_int_equal(tq_schedule_steps(0.03, 10), 1); /* rounded up, as transformers does */
+    assert_int_equal(tq_schedule_steps(1, 100), 1);
+    assert_int_equal(tq_schedule_steps(25, 100), 25);
 }
 
 static void an_epoch_holds_every_row_once_and_a_step_finds_its_rows_alone(void **state) {
@@ -109,6 +143,8 @@ static void an_epoch_holds_every_row_once_and_a_step_finds_its_rows_alone(void *
 
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(restarts_and_wsd_equal_transformers),
+        cmocka_unit_test(a_sweep_goes_up_in_equal_ratios),
         cmocka_unit_test(cosine_equals_transformers),
         cmocka_unit_test(linear_and_constant_equal_transformers),
         cmocka_unit_test(warmup_is_a_share_below_one_and_steps_above),

@@ -222,7 +222,26 @@ static void what_does_not_exist_or_fit_is_refused_with_a_reason(void **state) {
     char whole[128];
     place(whole, "whole"); /* rank 4, alpha 8 */
     EXPECT(EINVAL, "did you mean \"sft\"", "--objective", "sfx");
-    EXPECT(EUNSUPPORTED, "there is: lora", "--method", "full");
+    EXPECT(EINVAL, "did you mean \"freeze\"", "--method", "freezed");
+    EXPECT(EINVAL, "rank is not used by method ia3, only by: lora, dora", "--method", "ia3", "--rank", "4");
+    EXPECT(EINVAL, "targets is not used by method full", "--method", "full", "--targets", "q_proj");
+    EXPECT(EINVAL, "train_layers is not used by method lora, only by: freeze", "--train-layers", "1");
+    EXPECT(EINVAL, "leave one of them out", "--method", "freeze", "--train-layers", "1", "--train-pattern", "*.mlp.*");
+    EXPECT(EINVAL, "train_layers is 3, but the model has 2 layers", "--method", "freeze", "--train-layers", "3");
+    EXPECT(EINVAL, "nothing in this model matches '*.nose.*'", "--method", "freeze", "--train-pattern", "*.nose.*");
+    EXPECT(EINVAL, "method norms", "--method", "bitfit"); /* no biases */
+    EXPECT(EINVAL, "target 'q_porj' matches nothing in this model: there are q_proj, ", "--targets", "q_porj");
+    EXPECT(EINVAL, "cycles is only used by scheduler cosine_restarts", "--cycles", "2");
+    EXPECT(EINVAL, "decay is only used by scheduler wsd", "--decay", "0.5");
+    EXPECT(EINVAL, "take more than the 2 steps", "--scheduler", "wsd", "--max-steps", "2", "--decay", "2");
+    EXPECT(EINVAL, "init pissa is for plain LoRA", "--init", "pissa", "--rank-pattern", "q_proj=2");
+    EXPECT(EINVAL, "init is not used by method dora, only by: lora", "--method", "dora", "--init", "pissa");
+    EXPECT(EINVAL, "rank 17 is not possible for self_attn.k_proj, which is 16 x 32", "--rank", "17");
+    EXPECT(EINVAL, "rank 99 is not possible for mlp.up_proj", "--rank-pattern", "up_proj=99");
+    EXPECT(EINVAL, "'nose' matches none of the targets", "--rank-pattern", "nose=4");
+    EXPECT(EINVAL, "needs a value above 0", "--alpha-pattern", "q_proj");
+    EXPECT(EINVAL, "method is dora, but init_adapter", "--init-adapter", whole, "--method", "dora");
+    EXPECT(EINVAL, "rank_pattern is supplied by init_adapter", "--init-adapter", whole, "--rank-pattern", "q_proj=2");
     EXPECT(EINVAL, "did you mean \"adamw\"", "--optimizer", "adam");
     EXPECT(EINVAL, "patience needs held-out rows", "--patience", "2", "--eval-split", "0");
     EXPECT(EINVAL, "keep best needs held-out rows", "--keep", "best", "--max-steps", "3");
@@ -232,10 +251,60 @@ static void what_does_not_exist_or_fit_is_refused_with_a_reason(void **state) {
     EXPECT(EINVAL, "epochs must be above 0", "--epochs", "0");
     EXPECT(EINVAL, "warmup 2.5", "--warmup", "2.5");
     EXPECT(EINVAL, "rank is 8, but init_adapter", "--init-adapter", whole, "--rank", "8");
-    EXPECT(EINVAL, "targets are q_proj", "--init-adapter", whole, "--targets", "q_proj");
+    EXPECT(EINVAL, "targets are others than those of init_adapter", "--init-adapter", whole, "--targets", "q_proj");
     EXPECT(OK, "", "--init-adapter", whole, "--rank", "4", "--alpha", "8", "--targets", "all");
     EXPECT(OK, "", "--lora_r", "2", "--num_train_epochs", "1", "--per_device_train_batch_size", "2", "--learning_rate",
            "1e-3", "--optim", "adamw_torch", "--lora_target_modules", "q_proj,v_proj", "--val_set_size", "0.1");
+}
+
+/* Every row of every table: a run that is killed and goes on gives the bytes of one that never stopped, and its recipe
+ * its own bytes again. */
+static void every_choice_resumes_after_kill_to_the_same_bytes(void **state) {
+    (void)state;
+    static const char *const choices[][8] = {
+        {"--method", "dora", "--rank", "4", "--loraplus-lr-ratio", "4"},
+        {"--rank", "4", "--rank-pattern", "q_proj=2", "--train-modules", "embed_tokens", "--rslora"},
+        {"--method", "ia3"},
+        {"--init", "pissa", "--rank", "4", "--targets", "q_proj,down_proj"},
+        {"--method", "full", "--save-dtype", "f16"},
+        {"--method", "freeze", "--train-layers", "1"},
+        {"--method", "freeze", "--train-pattern", "*.mlp.*"},
+        {"--method", "norms"},
+        {"--optimizer", "adamw8bit", "--rank", "16", "--scheduler", "wsd", "--decay", "0.3"},
+        {"--method", "full", "--optimizer", "muon", "--layer-decay", "0.8"},
+        {"--optimizer", "lion", "--ema", "0.95"},
+        {"--optimizer", "adafactor", "--scheduler", "cosine_restarts", "--cycles", "3", "--weight-decay", "0.1"},
+        {"--optimizer", "sgd", "--method", "full", "--ema", "0.9"},
+    };
+    for (size_t i = 0; i < sizeof choices / sizeof choices[0]; i++) {
+        static const char *const shared[] = {"--epochs",     "2", "--batch-size", "4",  "--lr", "2e-3",
+                                             "--save-every", "3", "--eval-split", "0.2"};
+        const char *flags[24] = {0};
+        memcpy(flags, shared, sizeof shared);
+        memcpy(flags + sizeof shared / sizeof *shared, choices[i], sizeof choices[i]);
+        char whole[128], killed[128], name[40];
+        snprintf(name, sizeof name, "whole%zu", i);
+        finish(place(whole, name), TQ_RUN_NEW, flags, NULL, NULL);
+        snprintf(name, sizeof name, "killed%zu", i);
+        place(killed, name);
+        pid_t child = fork();
+        if (child == 0) {
+            script s = {.kill_at = 5};
+            toque_error err;
+            (void)tune(killed, TQ_RUN_NEW, data_path, flags, &s, NULL, &err);
+            _exit(1);
+        }
+        int status;
+        assert_int_equal(waitpid(child, &status, 0), child);
+        assert_true(WIFSIGNALED(status));
+        finish(killed, TQ_RUN_RESUME, flags, NULL, NULL);
+        assert_same_runs(whole, killed);
+        /* A new run may go on from it. */
+        const char *on[] = {"--init-adapter", whole, "--max-steps", "1", NULL};
+        char next[128];
+        snprintf(name, sizeof name, "next%zu", i);
+        finish(place(next, name), TQ_RUN_NEW, on, NULL, NULL);
+    }
 }
 
 static void a_full_disk_ends_the_run_with_one_error_and_an_intact_checkpoint(void **state) {
@@ -310,6 +379,7 @@ int main(void) {
         cmocka_unit_test(a_resumed_run_must_be_on_the_same_machine),
         cmocka_unit_test(patience_stops_and_keeps_the_best),
         cmocka_unit_test(what_does_not_exist_or_fit_is_refused_with_a_reason),
+        cmocka_unit_test(every_choice_resumes_after_kill_to_the_same_bytes),
         cmocka_unit_test(a_full_disk_ends_the_run_with_one_error_and_an_intact_checkpoint),
         cmocka_unit_test(every_failed_allocation_of_a_start_is_reported_and_nothing_leaks),
     };
