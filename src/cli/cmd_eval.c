@@ -96,25 +96,52 @@ static toque_status truth_of(const tq_row *row, const char **truth, toque_error 
     return *truth ? TOQUE_OK : TQ_FAIL(err, EFORMAT, "line %u has no answer that is text", row->line);
 }
 
+static toque_status label_of(const job *j, const tq_row *row, size_t *label, toque_error *err) {
+    const char *truth;
+    TQ_TRY(truth_of(row, &truth, err));
+    int found = tq_labels_find(&j->labels, truth);
+    if (found < 0) return TQ_FAIL(err, EINVAL, "line %u: the answer \"%.80s\" is none of --labels", row->line, truth);
+    *label = (size_t)found;
+    return TOQUE_OK;
+}
+
+/* Reads all rows once: nothing is computed for a file with a broken one. */
+static toque_status count_rows(const job *j, const char *path, size_t *n, toque_error *err) {
+    tq_data_options data = tq_cli_data_options(j->cli, &j->o->data);
+    tq_rows *rows;
+    tq_row row;
+    bool more = true;
+    size_t label;
+    TQ_TRY(tq_rows_open(&rows, &j->cli->mem, path, &data, err));
+    toque_status status = TOQUE_OK;
+    for (*n = 0;; ++*n) {
+        TQ_GO(tq_rows_next(rows, &row, &more, err));
+        if (!more) break;
+        TQ_GO(label_of(j, &row, &label, err));
+    }
+    if (*n == 0) status = TQ_FAIL(err, EFORMAT, "there are no rows");
+done:
+    if (status != TOQUE_OK) tq_error_prefix(err, status, "%s", path);
+    tq_rows_close(rows);
+    return status;
+}
+
 static toque_status each_row(job *j, const char *path, const char *what, row_fn *fn, toque_error *err) {
     tq_data_options data = tq_cli_data_options(j->cli, &j->o->data);
     tq_rows *rows;
     tq_row row;
     bool more = true;
     tq_progress progress;
+    size_t total;
+    TQ_TRY(count_rows(j, path, &total, err));
     TQ_TRY(tq_rows_open(&rows, &j->cli->mem, path, &data, err));
-    tq_progress_start(&progress, tq_cli_progress(j->cli), what, "rows", 0, 0);
+    tq_progress_start(&progress, tq_cli_progress(j->cli), what, "rows", total, 0);
     toque_status status = TOQUE_OK;
     for (size_t n = 0;; n++) {
-        const char *truth;
+        size_t label;
         TQ_GO(tq_rows_next(rows, &row, &more, err));
         if (!more) break;
-        TQ_GO(truth_of(&row, &truth, err));
-        int label = tq_labels_find(&j->labels, truth);
-        if (label < 0) {
-            status = TQ_FAIL(err, EINVAL, "line %u: the answer \"%.80s\" is none of --labels", row.line, truth);
-            goto done;
-        }
+        TQ_GO(label_of(j, &row, &label, err));
         json_t *messages = question(j, &row);
         bool fits;
         status = tq_labels_score(&j->labels, j->loaded.model, j->chooser, tq_cli_hats(&j->loaded), messages, row.tools,
@@ -123,7 +150,7 @@ static toque_status each_row(job *j, const char *path, const char *what, row_fn 
         if (status == TOQUE_OK && !fits)
             status = TQ_FAIL(err, ELIMIT, "line %u does not fit the model's context of %d tokens", row.line,
                              j->loaded.model->config.context);
-        if (status == TOQUE_OK) status = fn(j, (size_t)label, err);
+        if (status == TOQUE_OK) status = fn(j, label, err);
         if (status != TOQUE_OK) goto done;
         tq_progress_update(&progress, n + 1, NULL);
     }
@@ -303,7 +330,6 @@ static toque_status run(tq_cli *cli, void *given, toque_error *err) {
     if (o->shots) TQ_GO(take_shots(&j, err));
     if (o->prior) TQ_GO(estimate_prior(&j, err));
     TQ_GO(each_row(&j, cli->set.positional[0], "evaluating", add_result, err));
-    if (j.rows == 0) TQ_GO(TQ_FAIL(err, EFORMAT, "%s holds no rows", cli->set.positional[0]));
     if (o->out) TQ_GO(tq_write_file(&cli->mem, o->out, j.out.data, j.out.len, err));
     status = report(&j, tq_now() - start, err);
 done:

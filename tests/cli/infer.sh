@@ -188,8 +188,12 @@ run 0 eval -m "$model" --threads 1 --quiet --json "$work/labels.csv" --labels Pa
     --label-column label --shots 1 --shots-from "$work/labels.csv" -o "$work/shots.jsonl" --against "$work/answers.jsonl"
 ok "eval pairs two runs" json "set(d[0]['paired']) == {'only_this', 'only_other', 'p'} and 'corrected' not in d[0]"
 ok "without --prior a row has one answer" sh -c "! grep -q uncorrected '$work/shots.jsonl'"
-run 1 eval -m "$model" --threads 1 --quiet "$work/labels.csv" --labels Paris,London --text-column text --label-column label
-ok "an answer that is no label is an error with its line" err_has 'line 4: the answer "Tokyo" is none of --labels'
+run 1 eval -m "$model" --threads 1 "$work/labels.csv" --labels Paris,London --text-column text --label-column label
+ok "an answer that is no label is an error with its line, before anything is computed" \
+    sh -c "grep -q 'line 4: the answer .Tokyo. is none of --labels' '$err' && ! grep -q evaluating '$err'"
+head -n 1 "$work/labels.csv" >"$work/none.csv"
+run 1 eval -m "$model" --threads 1 --quiet "$work/none.csv" --labels Paris,London --text-column text --label-column label
+ok "eval of no rows is an error" one_error_line
 
 # --- perplexity: values of transformers, see tests/infer/data/cases.json
 run 0 perplexity -m "$model" --threads 1 --compute f32 --context 64 --json --quiet "$text"
