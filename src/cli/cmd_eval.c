@@ -10,6 +10,7 @@
 #include "cli/data_options.h"
 #include "cli/load.h"
 #include "eval/labels.h"
+#include "eval/prior.h"
 #include "eval/stats.h"
 #include "train/rows.h"
 
@@ -40,7 +41,7 @@ static const tq_option own[] = {
      .type = TQ_OPT_TEXT,
      .offset = AT(prior),
      .value = "FILE",
-     .help = "rows on which the model's bias for labels is estimated (never the test rows), to correct for it"},
+     .help = "rows on which the labels' prior is estimated (never the test rows), to correct for it"},
     {.key = "out",
      .letter = 'o',
      .type = TQ_OPT_TEXT,
@@ -68,14 +69,16 @@ typedef struct job {
     tq_chooser *chooser;
     json_t *shots; /* messages: user, assistant, user, assistant, ... */
     double *logp;  /* [labels] of a row */
-    double *prior; /* [labels] mean share on the prior's rows; NULL: not asked for */
+    tq_prior prior;
+    double prior_seconds;
     size_t *count; /* [labels] rows of each truth */
     size_t rows, right, corrected;
     tq_buf out;  /* the rows' answers */
     char *other; /* those of the other run */
 } job;
 
-typedef toque_status row_fn(job *j, const tq_row *row, const char *truth, toque_error *err); /* j->logp is set */
+/* truth: number of the label; j->logp is set */
+typedef toque_status row_fn(job *j, const tq_row *row, size_t truth, toque_error *err);
 
 /* The row's conversation with the examples behind its system text; a new reference. */
 static json_t *question(const job *j, const tq_row *row) {
@@ -96,25 +99,53 @@ static toque_status truth_of(const tq_row *row, const char **truth, toque_error 
     return *truth ? TOQUE_OK : TQ_FAIL(err, EFORMAT, "line %u has no answer that is text", row->line);
 }
 
+static toque_status label_of(const job *j, const tq_row *row, size_t *label, toque_error *err) {
+    const char *truth;
+    TQ_TRY(truth_of(row, &truth, err));
+    int found = tq_labels_find(&j->labels, truth);
+    if (found < 0) return TQ_FAIL(err, EINVAL, "line %u: the answer \"%.80s\" is none of --labels", row->line, truth);
+    *label = (size_t)found;
+    return TOQUE_OK;
+}
+
+/* Reads all rows once: nothing is computed for a file with a broken one. */
+static toque_status count_rows(const job *j, const char *path, size_t *n, toque_error *err) {
+    tq_data_options data = tq_cli_data_options(j->cli, &j->o->data);
+    tq_rows *rows;
+    tq_row row;
+    bool more = true;
+    size_t label;
+    TQ_TRY(tq_rows_open(&rows, &j->cli->mem, path, &data, err));
+    toque_status status = TOQUE_OK;
+    for (*n = 0;; ++*n) {
+        TQ_GO(tq_rows_next(rows, &row, &more, err));
+        if (!more) break;
+        TQ_GO(label_of(j, &row, &label, err));
+    }
+    if (*n == 0) status = TQ_FAIL(err, EFORMAT, "there are no rows");
+done:
+    if (status != TOQUE_OK) tq_error_prefix(err, status, "%s", path);
+    tq_rows_close(rows);
+    return status;
+}
+
 static toque_status each_row(job *j, const char *path, const char *what, row_fn *fn, toque_error *err) {
     tq_data_options data = tq_cli_data_options(j->cli, &j->o->data);
     tq_rows *rows;
     tq_row row;
     bool more = true;
     tq_progress progress;
+    size_t total;
+    TQ_TRY(count_rows(j, path, &total, err));
     TQ_TRY(tq_rows_open(&rows, &j->cli->mem, path, &data, err));
-    tq_progress_start(&progress, tq_cli_progress(j->cli), what, "rows", 0, 0);
+    tq_progress_start(&progress, tq_cli_progress(j->cli), what, "rows", total, 0);
     toque_status status = TOQUE_OK;
     size_t n = 0;
     for (;; n++) {
-        const char *truth;
+        size_t label;
         TQ_GO(tq_rows_next(rows, &row, &more, err));
         if (!more) break;
-        TQ_GO(truth_of(&row, &truth, err));
-        if (tq_labels_find(&j->labels, truth) < 0) {
-            status = TQ_FAIL(err, EINVAL, "line %u: the answer \"%.80s\" is none of --labels", row.line, truth);
-            goto done;
-        }
+        TQ_GO(label_of(j, &row, &label, err));
         json_t *messages = question(j, &row);
         bool fits;
         status = tq_labels_score(&j->labels, j->loaded.model, j->chooser, tq_cli_hats(&j->loaded), messages, row.tools,
@@ -123,7 +154,7 @@ static toque_status each_row(job *j, const char *path, const char *what, row_fn 
         if (status == TOQUE_OK && !fits)
             status = TQ_FAIL(err, ELIMIT, "line %u does not fit the model's context of %d tokens", row.line,
                              j->loaded.model->config.context);
-        if (status == TOQUE_OK) status = fn(j, &row, truth, err);
+        if (status == TOQUE_OK) status = fn(j, &row, label, err);
         if (status != TOQUE_OK) goto done;
         tq_progress_update(&progress, n + 1, NULL);
     }
@@ -135,12 +166,9 @@ done:
     return status;
 }
 
-/* Adds the row's shares to the prior. */
-static toque_status add_prior(job *j, const tq_row *row, const char *truth, toque_error *err) {
-    (void)row, (void)truth, (void)err;
-    double share;
-    size_t best = tq_labels_best(j->logp, j->labels.n, &share);
-    for (size_t i = 0; i < j->labels.n; i++) j->prior[i] += share * exp(j->logp[i] - j->logp[best]);
+static toque_status add_prior(job *j, const tq_row *row, size_t truth, toque_error *err) {
+    (void)row, (void)err;
+    tq_prior_add(&j->prior, j->logp, truth);
     return TOQUE_OK;
 }
 
@@ -154,20 +182,26 @@ static bool row_id(job *j, const tq_row *row, char id[65]) {
     return true;
 }
 
-static toque_status add_result(job *j, const tq_row *row, const char *truth, toque_error *err) {
+static toque_status add_result(job *j, const tq_row *row, size_t truth, toque_error *err) {
     char id[65];
     if (!row_id(j, row, id)) return TQ_NOMEM(err);
     double share;
+    char **labels = j->labels.items;
     size_t answer = tq_labels_best(j->logp, j->labels.n, &share), corrected = answer;
-    int right = tq_labels_find(&j->labels, truth);
-    for (size_t i = 0; j->prior && i < j->labels.n; i++) j->logp[i] -= log(j->prior[i]);
-    if (j->prior) corrected = tq_labels_best(j->logp, j->labels.n, &share);
+    if (j->o->prior) {
+        tq_prior_correct(&j->prior, j->logp);
+        corrected = tq_labels_best(j->logp, j->labels.n, &share);
+    }
     j->rows++;
-    j->count[right]++;
-    j->right += (int)answer == right;
-    j->corrected += (int)corrected == right;
-    json_t *o = json_pack("{s:s, s:s, s:s, s:b}", "row", id, "label", truth, "answer", j->labels.items[corrected],
-                          "correct", (int)corrected == right);
+    j->count[truth]++;
+    j->right += answer == truth;
+    j->corrected += corrected == truth;
+    json_t *o = json_pack("{s:s, s:s, s:s, s:b}", "row", id, "label", labels[truth], "answer", labels[corrected],
+                          "correct", corrected == truth);
+    if (o && j->o->prior && json_object_set_new(o, "uncorrected", json_string(labels[answer]))) {
+        json_decref(o);
+        o = NULL;
+    }
     char *line = o ? json_dumps(o, JSON_COMPACT) : NULL;
     json_decref(o);
     if (!line) return TQ_NOMEM(err);
@@ -213,12 +247,10 @@ static toque_status take_shots(job *j, toque_error *err) {
 }
 
 static toque_status estimate_prior(job *j, toque_error *err) {
-    j->prior = TQ_NEW_ARRAY(&j->cli->mem, double, j->labels.n);
-    if (!j->prior) return TQ_NOMEM(err);
+    double start = tq_now();
+    TQ_TRY(tq_prior_init(&j->prior, &j->cli->mem, j->labels.n, err));
     TQ_TRY(each_row(j, j->o->prior, "estimating the prior", add_prior, err));
-    double sum = 0;
-    for (size_t i = 0; i < j->labels.n; i++) sum += j->prior[i];
-    for (size_t i = 0; i < j->labels.n; i++) j->prior[i] = (j->prior[i] + 1e-9) / (sum + 1e-9 * (double)j->labels.n);
+    j->prior_seconds = tq_now() - start;
     return TOQUE_OK;
 }
 
@@ -277,7 +309,10 @@ static toque_status report(job *j, double seconds, toque_error *err) {
         json_t *o = json_pack("{s:I, s:o, s:o, s:f, s:f}", "rows", (json_int_t)j->rows, "majority",
                               share_json(j->count[most], j->rows), "raw", share_json(j->right, j->rows), "seconds",
                               seconds, "peak_mb", peak);
-        if (j->prior) json_object_set_new(o, "corrected", share_json(j->corrected, j->rows));
+        if (j->o->prior) {
+            json_object_set_new(o, "corrected", share_json(j->corrected, j->rows));
+            json_object_set_new(o, "prior_seconds", json_real(j->prior_seconds)); /* of "seconds" */
+        }
         if (j->o->against)
             json_object_set_new(o, "paired",
                                 json_pack("{s:I, s:I, s:f}", "only_this", (json_int_t)here, "only_other",
@@ -287,7 +322,7 @@ static toque_status report(job *j, double seconds, toque_error *err) {
     printf("%zu rows, %zu labels, %.1f s, peak %.0f MB\n", j->rows, j->labels.n, seconds, peak);
     print_share("majority class", j->count[most], j->rows);
     print_share("likeliest label", j->right, j->rows);
-    if (j->prior) print_share("corrected for the prior", j->corrected, j->rows);
+    if (j->o->prior) print_share("corrected for the prior", j->corrected, j->rows);
     if (j->o->against)
         printf("against %s: right only here %zu, only there %zu, p = %.2g (McNemar, exact)\n", j->o->against, here,
                there, tq_mcnemar(here, there));
@@ -323,7 +358,7 @@ done:
     tq_buf_clear(&j.out);
     tq_free(&cli->mem, j.other);
     tq_free(&cli->mem, j.logp);
-    tq_free(&cli->mem, j.prior);
+    tq_prior_clear(&j.prior);
     tq_free(&cli->mem, j.count);
     tq_labels_clear(&j.labels);
     if (j.loaded.model) tq_cli_unload(&j.loaded);
@@ -338,7 +373,9 @@ const tq_command tq_cmd_eval = {
     .about =
         "Each row's last answer is the truth. The model's answer is the label that it finds likeliest, its\n"
         "end-of-turn token included. Shares come with their 95 % interval (Wilson); --against pairs two runs on the\n"
-        "same rows. With --prior, log-probabilities are lessened by the mean share that the model gives each label.",
+        "same rows. With --prior, the share that the model gives each label on average over FILE's rows gives way to\n"
+        "the share of rows of which it is the answer there; -o then writes the corrected answers, and the others as\n"
+        "\"uncorrected\".",
     .example =
         "toque eval -m model.gguf test.csv --text-column text --label-column label --labels labels.txt -o base.jsonl\n"
         "toque eval -m model.gguf -a run test.jsonl --labels labels.txt --against base.jsonl",

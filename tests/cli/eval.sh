@@ -59,13 +59,15 @@ test = scores('test')
 if what == 'raw':
     ok = agrees('base.jsonl', pick(test)) and share(got['raw'], right(pick(test))) and 'corrected' not in got
     ok = ok and share(got['majority'], max(truth.count(l) for l in labels)) and got['rows'] == 40
-elif what == 'prior': # the mean share of each label on the prior's rows
-    mean = [0] * 4
+elif what == 'prior': # how often each label is said on the prior's rows against how often it is right there
+    said = [0] * 4
     for r in scores('prior'):
         top = max(r)
         e = [math.exp(x - top) for x in r]
-        mean = [m + x / sum(e) / 12 for m, x in zip(mean, e)]
-    fixed = pick([[x - math.log(m) for x, m in zip(r, mean)] for r in test])
+        said = [m + x / sum(e) for m, x in zip(said, e)]
+    real = [json.loads(l)['messages'][-1]['content'] for l in open('prior.jsonl')]
+    add = [math.log(real.count(l) + .5) - math.log(m + .5) for l, m in zip(labels, said)]
+    fixed = pick([[x + a for x, a in zip(r, add)] for r in test])
     ok = agrees('prior.out', fixed) and share(got['raw'], right(pick(test))) and share(got['corrected'], right(fixed)) and fixed != pick(test)
 elif what == 'shots':
     ok = agrees('shots.out', pick(scores('fewshot'))) and pick(scores('fewshot')) != pick(test)
@@ -92,7 +94,7 @@ run 0 eval "$@" test.jsonl --labels labels.txt -o again.jsonl --threads 2
 ok "labels from a file, and another number of threads, give the same answers" cmp -s base.jsonl again.jsonl
 ok "accuracy is printed with its interval" sh -c "grep -qE 'likeliest label +[0-9.]+ %  \\([0-9.]+ to [0-9.]+\\)' '$out'"
 run 0 eval "$@" test.jsonl --labels labels.txt --prior prior.jsonl -o prior.out --json
-ok "the prior is the mean share on its rows, and is taken off" by_hand prior
+ok "the prior is what is said on its rows against what is right there" by_hand prior
 run 0 eval "$@" test.jsonl --labels labels.txt --prior prior.jsonl --against base.jsonl --json
 ok "two runs are paired row by row" by_hand paired
 run 0 eval "$@" test.jsonl --labels labels.txt --against base.jsonl

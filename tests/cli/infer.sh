@@ -172,6 +172,29 @@ ok "score needs rows" one_error_line
 run 1 score -m "$model" "$work/none.jsonl"
 ok "missing rows are an error" one_error_line
 
+# --- eval
+cat >"$work/labels.csv" <<'END'
+text,label
+What is the capital of France?,Paris
+What is the capital of England?,London
+What is the capital of Japan?,Tokyo
+END
+run 0 eval -m "$model" --threads 1 --quiet --json "$work/labels.csv" --labels Paris,London,Tokyo --text-column text \
+    --label-column label --prior "$work/labels.csv" -o "$work/answers.jsonl"
+ok "eval answers by likelihood, raw and corrected" json "d[0]['rows'] == 3 and d[0]['raw']['correct'] >= 2 and d[0]['corrected']['correct'] >= 2"
+ok "the prior's seconds are among all" json "0 < d[0]['prior_seconds'] < d[0]['seconds']"
+ok "its rows hold both answers" grep -qx '{"label":"Paris","answer":"[A-Z][a-z]*","correct":[a-z]*,"uncorrected":"[A-Z][a-z]*"}' "$work/answers.jsonl"
+run 0 eval -m "$model" --threads 1 --quiet --json "$work/labels.csv" --labels Paris,London,Tokyo --text-column text \
+    --label-column label --shots 1 --shots-from "$work/labels.csv" -o "$work/shots.jsonl" --against "$work/answers.jsonl"
+ok "eval pairs two runs" json "set(d[0]['paired']) == {'only_this', 'only_other', 'p'} and 'corrected' not in d[0]"
+ok "without --prior a row has one answer" sh -c "! grep -q uncorrected '$work/shots.jsonl'"
+run 1 eval -m "$model" --threads 1 "$work/labels.csv" --labels Paris,London --text-column text --label-column label
+ok "an answer that is no label is an error with its line, before anything is computed" \
+    sh -c "grep -q 'line 4: the answer .Tokyo. is none of --labels' '$err' && ! grep -q evaluating '$err'"
+head -n 1 "$work/labels.csv" >"$work/none.csv"
+run 1 eval -m "$model" --threads 1 --quiet "$work/none.csv" --labels Paris,London --text-column text --label-column label
+ok "eval of no rows is an error" one_error_line
+
 # --- perplexity: values of transformers, see tests/infer/data/cases.json
 run 0 perplexity -m "$model" --threads 1 --compute f32 --context 64 --json --quiet "$text"
 ok "perplexity --json has exactly its keys" json "sorted(d[0]) == ['nll', 'perplexity', 'tokens']"
