@@ -7,20 +7,22 @@
 #include <string.h>
 
 static const tq_arch archs[] = {
-#define X(gguf, hf, flags) {#gguf, hf, flags},
+#define X(gguf, hf, naming, flags) {#gguf, hf, naming, flags},
 #include "model/archs.def"
 #undef X
 };
 
 const tq_arch *tq_arch_find(const char *name, size_t n) {
     for (size_t i = 0; i < sizeof archs / sizeof archs[0]; i++)
-        if (strlen(archs[i].name) == n && memcmp(archs[i].name, name, n) == 0) return &archs[i];
+        if ((strlen(archs[i].name) == n && memcmp(archs[i].name, name, n) == 0) ||
+            (strlen(archs[i].hf_type) == n && memcmp(archs[i].hf_type, name, n) == 0))
+            return &archs[i];
     return NULL;
 }
 
 const char *tq_arch_names(void) {
     return ""
-#define X(gguf, hf, flags) " " #gguf
+#define X(gguf, hf, naming, flags) " " #gguf
 #include "model/archs.def"
 #undef X
         ;
@@ -70,6 +72,17 @@ static toque_status read_rope(tq_config *c, const tq_gguf *gguf, const char *a, 
     return TOQUE_OK;
 }
 
+/* Folders say which function the feed-forward block has; GGUF files mean the architecture's own. */
+static toque_status check_activation(const tq_gguf *gguf, const char *arch, const char *own, toque_error *err) {
+    char key[128];
+    snprintf(key, sizeof key, "%s.feed_forward.activation", arch);
+    tq_string s = {own, strlen(own)};
+    TQ_TRY(tq_gguf_str(gguf, key, &s, err));
+    if (s.len == strlen(own) && memcmp(s.data, own, s.len) == 0) return TOQUE_OK;
+    return TQ_FAIL(err, EUNSUPPORTED, "%s: the activation '%.*s' is not supported; this architecture's is %s",
+                   tq_gguf_path(gguf), (int)(s.len < 60 ? s.len : 60), s.data, own);
+}
+
 toque_status tq_config_read(tq_config *c, const tq_gguf *gguf, toque_error *err) {
     *c = (tq_config){0};
     tq_string name = {0};
@@ -79,7 +92,8 @@ toque_status tq_config_read(tq_config *c, const tq_gguf *gguf, toque_error *err)
     if (!c->arch)
         return TQ_FAIL(err, EUNSUPPORTED, "%s: architecture '%.*s' is not supported (known:%s)", tq_gguf_path(gguf),
                        (int)(name.len < 60 ? name.len : 60), name.data, tq_arch_names());
-    const char *a = c->arch->name;
+    char a[64]; /* keys begin with the name as the file has it */
+    snprintf(a, sizeof a, "%.*s", (int)name.len, name.data);
     enum { WIDTH_MAX = 1 << 18, COUNT_MAX = 1 << 12 };
     TQ_TRY(read_int(gguf, a, "block_count", &c->L, 1, COUNT_MAX, err));
     TQ_TRY(read_int(gguf, a, "embedding_length", &c->C, 1, WIDTH_MAX, err));
@@ -104,6 +118,7 @@ toque_status tq_config_read(tq_config *c, const tq_gguf *gguf, toque_error *err)
     if (experts)
         return TQ_FAIL(err, EUNSUPPORTED, "%s: mixture-of-experts models are not supported", tq_gguf_path(gguf));
     TQ_TRY(read_int(gguf, a, "attention.sliding_window", &c->window, 0, INT32_MAX / 4, err));
+    TQ_TRY(check_activation(gguf, a, "silu", err));
     c->eps = 1e-5f;
     TQ_TRY(read_float(gguf, a, "attention.layer_norm_rms_epsilon", &c->eps, err));
     TQ_TRY(read_rope(c, gguf, a, err));

@@ -10,15 +10,18 @@
 #include "text/template.h"
 #include "text/tokenizer.h"
 
-/* What an architecture of the generic block may have (flags of archs.def). */
+/* What an architecture may have (flags of archs.def). */
 enum {
-    TQ_ARCH_QKV_BIAS = 1,      /* biases on q, k and v */
-    TQ_ARCH_QK_INTERLEAVED = 2 /* the GGUF file holds q and k rows in ggml's interleaved order */
+    TQ_ARCH_QKV_BIAS = 1,            /* biases on q, k and v */
+    TQ_ARCH_QK_INTERLEAVED = 1 << 1, /* GGUF files hold q and k rows in ggml's interleaved order */
 };
+/* How Hugging Face names a family's tensors (weights.c). */
+typedef enum tq_naming { TQ_NAMING_LLAMA } tq_naming;
 
 typedef struct tq_arch {
     const char *name;    /* general.architecture */
-    const char *hf_name; /* the class in Hugging Face's config.json */
+    const char *hf_type; /* model_type in Hugging Face's config.json */
+    tq_naming naming;
     unsigned flags;
 } tq_arch;
 /* NULL when unknown; tq_arch_names lists what there is for messages. */
@@ -56,11 +59,12 @@ typedef struct tq_model {
     tq_tokenizer *tokenizer;
     tq_template *chat_template; /* NULL: the file has none */
     char *template_source;
-    char hash[65]; /* tq_model_hash fills it on first use */
-    void *moved;   /* reordered q and k rows */
-    float *rope_freqs;
+    char hash[65];    /* tq_model_hash fills it on first use */
+    void *moved;      /* reordered q and k rows */
+    tq_arena vectors; /* those that were converted to F32 */
 } tq_model;
 
+/* path: a GGUF file or a Hugging Face folder. */
 toque_status tq_model_open(tq_model **model, tq_ctx *ctx, const char *path, toque_error *err) TQ_MUST;
 void tq_model_close(tq_model *model);
 /* A fingerprint of the weights that adapters remember: SHA-256 over the file's size, its header, and the first and

@@ -24,6 +24,19 @@ typedef enum tq_role {
     TQ_ROLE_Q_BIAS,
     TQ_ROLE_K_BIAS,
     TQ_ROLE_V_BIAS,
+    TQ_ROLE_Q_NORM, /* over the width of each head */
+    TQ_ROLE_K_NORM,
+    TQ_ROLE_ATTN_POST_NORM, /* between a block and its residual sum */
+    TQ_ROLE_FFN_POST_NORM,
+    TQ_ROLE_O_BIAS,
+    TQ_ROLE_UP_BIAS,
+    TQ_ROLE_DOWN_BIAS,
+    TQ_ROLE_ATTN_NORM_BIAS,
+    TQ_ROLE_FFN_NORM_BIAS,
+    TQ_ROLE_POSITIONS, /* the in program's: learned positions, token types, a norm */
+    TQ_ROLE_TYPES,
+    TQ_ROLE_IN_NORM,
+    TQ_ROLE_IN_NORM_BIAS,
     TQ_ROLE_COUNT,
     TQ_ROLE_NONE = -1
 } tq_role;
