@@ -30,7 +30,7 @@ static json_t *count_types(const tq_gguf *g) {
         const tq_type_info *info = tq_type_get((uint32_t)t->type);
         char number[24];
         snprintf(number, sizeof number, "type %u", (unsigned)t->type);
-        const char *name = info ? info->name : number;
+        const char *name = info ? info->name : t->type == TQ_TYPE_END ? "other" : number;
         json_int_t so_far = json_integer_value(json_object_get(types, name));
         json_object_set_new(types, name, json_integer(so_far + 1));
     }
@@ -41,7 +41,7 @@ static json_int_t count_parameters(const tq_gguf *g) {
     json_int_t n = 0;
     for (size_t i = 0; i < tq_gguf_n_tensors(g); i++) {
         const tq_tensor *t = tq_gguf_tensor_at(g, i);
-        n += (json_int_t)(t->rows * t->cols);
+        if (t->type != TQ_TYPE_END) n += (json_int_t)(t->rows * t->cols);
     }
     return n;
 }
@@ -105,8 +105,8 @@ static toque_status add_origin(tq_cli *cli, const char *path, json_t *o, toque_e
     toque_status status = tq_store_list_all(&list, &cli->mem, err);
     for (size_t i = 0; status == TOQUE_OK && i < list.n; i++)
         if (strcmp(list.items[i].path, path) == 0) {
-            set(o, "source", json_string(list.items[i].source));
-            set(o, "sha256", json_string(list.items[i].sha256));
+            if (*list.items[i].source) set(o, "source", json_string(list.items[i].source));
+            if (*list.items[i].sha256) set(o, "sha256", json_string(list.items[i].sha256));
         }
     tq_store_list_free(&list);
     return status;

@@ -33,6 +33,7 @@ toque_status tq_model_open(tq_model **result, tq_ctx *ctx, const char *path, toq
         tq_model_close(m);
         return status;
     }
+    tq_program_emit_in(&m->in, &m->config);
     tq_program_emit(&m->layer, &m->config);
     *result = m;
     return TOQUE_OK;
@@ -49,6 +50,14 @@ void tq_model_close(tq_model *m) {
     tq_free(mem, m->weights);
     tq_gguf_close(m->gguf);
     tq_free(mem, m);
+}
+
+toque_status tq_model_need_head(const tq_model *m, const char *what, toque_error *err) {
+    if (m->head.data) return TOQUE_OK;
+    return TQ_FAIL(err, EUNSUPPORTED,
+                   "%s: %s models are encoders: they embed texts (toque embed); %s needs a language "
+                   "model",
+                   tq_gguf_path(m->gguf), m->config.arch->name, what);
 }
 
 const char *tq_model_hash(tq_model *m) {

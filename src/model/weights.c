@@ -9,22 +9,64 @@ typedef struct role_name {
     const char *gguf, *hf; /* without layer; hf without ".weight" */
 } role_name;
 
-static const role_name names[][TQ_ROLE_COUNT] = {
-    [TQ_NAMING_LLAMA] =
-        {
-            [TQ_ROLE_ATTN_NORM] = {"attn_norm.weight", "input_layernorm"},
-            [TQ_ROLE_Q] = {"attn_q.weight", "self_attn.q_proj"},
-            [TQ_ROLE_K] = {"attn_k.weight", "self_attn.k_proj"},
-            [TQ_ROLE_V] = {"attn_v.weight", "self_attn.v_proj"},
-            [TQ_ROLE_O] = {"attn_output.weight", "self_attn.o_proj"},
-            [TQ_ROLE_FFN_NORM] = {"ffn_norm.weight", "post_attention_layernorm"},
-            [TQ_ROLE_GATE] = {"ffn_gate.weight", "mlp.gate_proj"},
-            [TQ_ROLE_UP] = {"ffn_up.weight", "mlp.up_proj"},
-            [TQ_ROLE_DOWN] = {"ffn_down.weight", "mlp.down_proj"},
-            [TQ_ROLE_Q_BIAS] = {"attn_q.bias", "self_attn.q_proj.bias"},
-            [TQ_ROLE_K_BIAS] = {"attn_k.bias", "self_attn.k_proj.bias"},
-            [TQ_ROLE_V_BIAS] = {"attn_v.bias", "self_attn.v_proj.bias"},
-        },
+static const role_name names[][TQ_ROLE_COUNT] =
+    {
+        [TQ_NAMING_LLAMA] =
+            {
+                [TQ_ROLE_ATTN_NORM] = {"attn_norm.weight", "input_layernorm"},
+                [TQ_ROLE_Q] = {"attn_q.weight", "self_attn.q_proj"},
+                [TQ_ROLE_K] = {"attn_k.weight", "self_attn.k_proj"},
+                [TQ_ROLE_V] = {"attn_v.weight", "self_attn.v_proj"},
+                [TQ_ROLE_O] = {"attn_output.weight", "self_attn.o_proj"},
+                [TQ_ROLE_FFN_NORM] = {"ffn_norm.weight", "post_attention_layernorm"},
+                [TQ_ROLE_GATE] = {"ffn_gate.weight", "mlp.gate_proj"},
+                [TQ_ROLE_UP] = {"ffn_up.weight", "mlp.up_proj"},
+                [TQ_ROLE_DOWN] = {"ffn_down.weight", "mlp.down_proj"},
+                [TQ_ROLE_Q_BIAS] = {"attn_q.bias", "self_attn.q_proj.bias"},
+                [TQ_ROLE_K_BIAS] = {"attn_k.bias", "self_attn.k_proj.bias"},
+                [TQ_ROLE_V_BIAS] = {"attn_v.bias", "self_attn.v_proj.bias"},
+                [TQ_ROLE_Q_NORM] = {"attn_q_norm.weight", "self_attn.q_norm"},
+                [TQ_ROLE_K_NORM] = {"attn_k_norm.weight", "self_attn.k_norm"},
+            },
+        [TQ_NAMING_GEMMA] =
+            {
+                [TQ_ROLE_ATTN_NORM] = {"attn_norm.weight", "input_layernorm"},
+                [TQ_ROLE_Q] = {"attn_q.weight", "self_attn.q_proj"},
+                [TQ_ROLE_K] = {"attn_k.weight", "self_attn.k_proj"},
+                [TQ_ROLE_V] = {"attn_v.weight", "self_attn.v_proj"},
+                [TQ_ROLE_O] = {"attn_output.weight", "self_attn.o_proj"},
+                [TQ_ROLE_FFN_NORM] = {"ffn_norm.weight", "pre_feedforward_layernorm"},
+                [TQ_ROLE_GATE] = {"ffn_gate.weight", "mlp.gate_proj"},
+                [TQ_ROLE_UP] = {"ffn_up.weight", "mlp.up_proj"},
+                [TQ_ROLE_DOWN] = {"ffn_down.weight", "mlp.down_proj"},
+                [TQ_ROLE_Q_NORM] = {"attn_q_norm.weight", "self_attn.q_norm"},
+                [TQ_ROLE_K_NORM] = {"attn_k_norm.weight", "self_attn.k_norm"},
+                [TQ_ROLE_ATTN_POST_NORM] = {"post_attention_norm.weight", "post_attention_layernorm"},
+                [TQ_ROLE_FFN_POST_NORM] = {"post_ffw_norm.weight", "post_feedforward_layernorm"},
+            },
+        [TQ_NAMING_BERT] =
+            {
+                [TQ_ROLE_Q] = {"attn_q.weight", "attention.self.query"},
+                [TQ_ROLE_K] = {"attn_k.weight", "attention.self.key"},
+                [TQ_ROLE_V] = {"attn_v.weight", "attention.self.value"},
+                [TQ_ROLE_O] = {"attn_output.weight", "attention.output.dense"},
+                [TQ_ROLE_ATTN_NORM] = {"attn_output_norm.weight", "attention.output.LayerNorm"},
+                [TQ_ROLE_UP] = {"ffn_up.weight", "intermediate.dense"},
+                [TQ_ROLE_DOWN] = {"ffn_down.weight", "output.dense"},
+                [TQ_ROLE_FFN_NORM] = {"layer_output_norm.weight", "output.LayerNorm"},
+                [TQ_ROLE_Q_BIAS] = {"attn_q.bias", "attention.self.query.bias"},
+                [TQ_ROLE_K_BIAS] = {"attn_k.bias", "attention.self.key.bias"},
+                [TQ_ROLE_V_BIAS] = {"attn_v.bias", "attention.self.value.bias"},
+                [TQ_ROLE_O_BIAS] = {"attn_output.bias", "attention.output.dense.bias"},
+                [TQ_ROLE_UP_BIAS] = {"ffn_up.bias", "intermediate.dense.bias"},
+                [TQ_ROLE_DOWN_BIAS] = {"ffn_down.bias", "output.dense.bias"},
+                [TQ_ROLE_ATTN_NORM_BIAS] = {"attn_output_norm.bias", "attention.output.LayerNorm.bias"},
+                [TQ_ROLE_FFN_NORM_BIAS] = {"layer_output_norm.bias", "output.LayerNorm.bias"},
+                [TQ_ROLE_POSITIONS] = {"position_embd.weight", "embeddings.position_embeddings"},
+                [TQ_ROLE_TYPES] = {"token_types.weight", "embeddings.token_type_embeddings"},
+                [TQ_ROLE_IN_NORM] = {"token_embd_norm.weight", "embeddings.LayerNorm"},
+                [TQ_ROLE_IN_NORM_BIAS] = {"token_embd_norm.bias", "embeddings.LayerNorm.bias"},
+            },
 };
 
 /* Names of what stands outside the layers. prefixes: what may stand before all of a folder's names. */
@@ -32,6 +74,8 @@ static const struct outside {
     const char *prefixes[3], *layer, *embedding, *out_norm;
 } outside[] = {
     [TQ_NAMING_LLAMA] = {{"model.", ""}, "layers.%d.", "embed_tokens", "norm"},
+    [TQ_NAMING_GEMMA] = {{"model.", ""}, "layers.%d.", "embed_tokens", "norm"},
+    [TQ_NAMING_BERT] = {{"bert.", ""}, "encoder.layer.%d.", "embeddings.word_embeddings", NULL},
 };
 
 const char *tq_role_gguf(tq_role role) {
@@ -44,6 +88,17 @@ const char *tq_role_hf(tq_role role) {
     return name ? name : "";
 }
 
+void tq_weight_name(const tq_arch *arch, int layer, tq_role role, bool folder, char out[TQ_WEIGHT_NAME]) {
+    const role_name *n = &names[arch->naming][role];
+    char at[32] = "";
+    out[0] = 0;
+    if (!n->hf) return;
+    if (layer >= 0) snprintf(at, sizeof at, folder ? outside[arch->naming].layer : "blk.%d.", layer);
+    size_t len = strlen(n->hf);
+    bool whole = len > 5 && strcmp(n->hf + len - 5, ".bias") == 0;
+    snprintf(out, TQ_WEIGHT_NAME, "%s%s%s", at, folder ? n->hf : n->gguf, folder && !whole ? ".weight" : "");
+}
+
 typedef struct loader {
     tq_model *m;
     bool folder;
@@ -54,16 +109,26 @@ typedef struct loader {
 /* The shape that the configuration gives to a role's weight; rows = 0: this architecture has none. */
 static void role_shape(const tq_config *c, tq_role role, int64_t *rows, int64_t *cols) {
     int64_t q = (int64_t)c->H * c->D, kv = (int64_t)c->G * c->D;
-    bool bias = c->arch->flags & TQ_ARCH_QKV_BIAS;
+    const unsigned flags = c->arch->flags;
+    bool encoder = flags & TQ_ARCH_ENCODER, bias = encoder || flags & TQ_ARCH_QKV_BIAS;
     *cols = c->C;
     switch (role) {
     case TQ_ROLE_ATTN_NORM:
     case TQ_ROLE_FFN_NORM: *rows = 1; break;
+    case TQ_ROLE_O_BIAS:
+    case TQ_ROLE_DOWN_BIAS:
+    case TQ_ROLE_ATTN_NORM_BIAS:
+    case TQ_ROLE_FFN_NORM_BIAS: *rows = encoder; break;
+    case TQ_ROLE_UP_BIAS: *rows = encoder, *cols = c->F; break;
+    case TQ_ROLE_ATTN_POST_NORM:
+    case TQ_ROLE_FFN_POST_NORM: *rows = flags & TQ_ARCH_POST_NORM ? 1 : 0; break;
+    case TQ_ROLE_Q_NORM:
+    case TQ_ROLE_K_NORM: *rows = flags & TQ_ARCH_QK_NORM ? 1 : 0, *cols = c->D; break;
     case TQ_ROLE_Q: *rows = q; break;
     case TQ_ROLE_K:
     case TQ_ROLE_V: *rows = kv; break;
     case TQ_ROLE_O: *rows = c->C, *cols = q; break;
-    case TQ_ROLE_GATE:
+    case TQ_ROLE_GATE: *rows = encoder ? 0 : c->F; break;
     case TQ_ROLE_UP: *rows = c->F; break;
     case TQ_ROLE_DOWN: *rows = c->C, *cols = c->F; break;
     case TQ_ROLE_Q_BIAS: *rows = bias, *cols = q; break;
@@ -71,6 +136,16 @@ static void role_shape(const tq_config *c, tq_role role, int64_t *rows, int64_t 
     case TQ_ROLE_V_BIAS: *rows = bias, *cols = kv; break;
     default: *rows = 0;
     }
+}
+
+/* The shape of what stands before the layers. */
+static void in_shape(const tq_config *c, tq_role role, int64_t *rows, int64_t *cols) {
+    bool encoder = c->arch->flags & TQ_ARCH_ENCODER;
+    *cols = c->C;
+    *rows = 0;
+    if (encoder && role == TQ_ROLE_POSITIONS) *rows = c->context;
+    if (encoder && role == TQ_ROLE_TYPES) *rows = c->types;
+    if (encoder && (role == TQ_ROLE_IN_NORM || role == TQ_ROLE_IN_NORM_BIAS)) *rows = 1;
 }
 
 /* A vector as F32. Those of folders are always copied: their data need not be aligned. */
@@ -82,6 +157,8 @@ static toque_status take_vector(loader *l, tq_weight *w, const tq_tensor *t, toq
     w->data = copy;
     w->type = TQ_F32;
     w->row_bytes = (size_t)w->cols * sizeof(float);
+    bool shifted = l->folder && l->m->config.arch->flags & TQ_ARCH_NORM_FROM_ONE && strstr(t->name, "norm");
+    for (int64_t i = 0; shifted && i < w->cols; i++) copy[i] += 1;
     return TOQUE_OK;
 }
 
@@ -106,20 +183,13 @@ static toque_status find_weight(loader *l, tq_weight *w, const char *name, int64
 
 /* A role's weight; layer -1: outside the layers. */
 static toque_status find_role(loader *l, tq_weight *w, int layer, tq_role role, toque_error *err) {
-    tq_naming naming = l->m->config.arch->naming;
-    const role_name *n = &names[naming][role];
-    char name[160], at[32] = "";
+    char name[TQ_WEIGHT_NAME], full[TQ_WEIGHT_NAME];
     int64_t rows, cols;
-    role_shape(&l->m->config, role, &rows, &cols);
+    (layer < 0 ? in_shape : role_shape)(&l->m->config, role, &rows, &cols);
     if (!rows) return TOQUE_OK;
-    size_t len = strlen(n->hf);
-    bool whole = len > 5 && strcmp(n->hf + len - 5, ".bias") == 0;
-    if (layer >= 0) snprintf(at, sizeof at, l->folder ? outside[naming].layer : "blk.%d.", layer);
-    if (l->folder)
-        snprintf(name, sizeof name, "%s%s%s%s", l->prefix, at, n->hf, whole ? "" : ".weight");
-    else
-        snprintf(name, sizeof name, "%s%s", at, n->gguf);
-    return find_weight(l, w, name, rows, cols, err);
+    tq_weight_name(l->m->config.arch, layer, role, l->folder, name);
+    snprintf(full, sizeof full, "%s%s", l->folder ? l->prefix : "", name);
+    return find_weight(l, w, full, rows, cols, err);
 }
 
 /* ggml's llama rotates neighbours (2i, 2i+1) where Hugging Face rotates halves (i, i + D/2): its converter moved the
@@ -174,11 +244,14 @@ static toque_status load_rope_freqs(loader *l, toque_error *err) {
     return TOQUE_OK;
 }
 
-/* Tensors of folders that nothing computes with: positions and frequencies that were saved, and a head that is tied. */
+/* Tensors of folders that nothing computes with: positions and frequencies that were saved, a head that is tied, and an
+ * encoder's heads for other tasks. */
 static bool is_idle(const tq_config *c, const char *name) {
     const char *dot = strrchr(name, '.');
     return (dot && (strcmp(dot, ".inv_freq") == 0 || strcmp(dot, ".position_ids") == 0)) ||
-           (c->tied && strcmp(name, "lm_head.weight") == 0);
+           (c->tied && strcmp(name, "lm_head.weight") == 0) ||
+           (c->arch->flags & TQ_ARCH_ENCODER && (strncmp(name, "pooler.", 7) == 0 || strncmp(name, "cls.", 4) == 0 ||
+                                                 strncmp(name, "bert.pooler.", 12) == 0));
 }
 
 /* A tensor that is left over (a bias, an expert, a norm) would change what the model says. */
@@ -216,6 +289,7 @@ static toque_status load_embedding(loader *l, toque_error *err) {
 static toque_status load_head(loader *l, toque_error *err) {
     tq_model *m = l->m;
     tq_config *c = &m->config;
+    if (c->arch->flags & TQ_ARCH_ENCODER) return TOQUE_OK;
     char name[160] = "output_norm.weight";
     const char *head = l->folder ? "lm_head.weight" : "output.weight";
     if (l->folder) snprintf(name, sizeof name, "%s%s.weight", l->prefix, outside[c->arch->naming].out_norm);
@@ -233,6 +307,8 @@ toque_status tq_weights_load(tq_model *m, toque_error *err) {
     if (!m->weights) return TQ_NOMEM(err);
     TQ_TRY(load_embedding(&l, err));
     TQ_TRY(load_head(&l, err));
+    for (int role = 0; role < TQ_ROLE_COUNT; role++)
+        TQ_TRY(find_role(&l, &m->in_weights[role], -1, (tq_role)role, err));
     for (int i = 0; i < c->L; i++)
         for (int role = 0; role < TQ_ROLE_COUNT; role++)
             TQ_TRY(find_role(&l, &m->weights[i][role], i, (tq_role)role, err));
