@@ -6,7 +6,7 @@
 
 #include "text/unicode.h"
 
-enum { PASS_ROWS = 512, PASS_SEGMENTS = 256 };
+enum { PASS_ROWS = 1024, PASS_SEGMENTS = 256 };
 
 struct tq_embedder {
     tq_model *model;

@@ -195,6 +195,24 @@ static void missing_files_are_named(void **state) {
     }
 }
 
+/* The Nth allocation fails, for N = 1, 2, ... until opening succeeds. */
+static void lack_of_memory_is_an_error_and_leaks_nothing(void **state) {
+    (void)state;
+    write_folder(TQ_BF16);
+    size_t before = atomic_load(&ctx->mem.used);
+    tq_model *m = NULL;
+    unsigned long long n = 0;
+    while (!m) {
+        ctx->mem.fail_at = atomic_load(&ctx->mem.calls) + ++n;
+        toque_status status = tq_model_open(&m, ctx, folder, &err);
+        if (status != TOQUE_OK) assert_int_equal(status, TOQUE_ENOMEM);
+        if (!m) assert_int_equal(atomic_load(&ctx->mem.used), before);
+    }
+    ctx->mem.fail_at = 0;
+    assert_true(n > 30);
+    tq_model_close(m);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_folder_gives_the_bits_of_its_gguf_file),
@@ -202,6 +220,7 @@ int main(void) {
         cmocka_unit_test(settings_that_change_the_model_are_refused_by_name),
         cmocka_unit_test(scaled_rotary_frequencies_are_read),
         cmocka_unit_test(missing_files_are_named),
+        cmocka_unit_test(lack_of_memory_is_an_error_and_leaks_nothing),
     };
     return cmocka_run_group_tests(tests, begin, end);
 }
