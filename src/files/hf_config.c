@@ -34,7 +34,6 @@ static const struct setting {
     {"max_position_embeddings", "context_length", COUNT, true},
     {"rms_norm_eps", "attention.layer_norm_rms_epsilon", NUMBER, false},
     {"layer_norm_eps", "attention.layer_norm_epsilon", NUMBER, false},
-    {"type_vocab_size", "token_type_count", COUNT, false},
 };
 
 static toque_status put_settings(hf_folder *h, toque_error *err) {
@@ -188,6 +187,7 @@ static const char *const used[] = {
     "bos_token_id",
     "eos_token_id",
     "vocab_size",
+    "type_vocab_size",
     "rope_local_base_freq",
     "query_pre_attn_scalar",
     "partial_rotary_factor",
@@ -279,6 +279,11 @@ static toque_status put_rest(hf_folder *h, toque_error *err) {
     if (json_is_string(act))
         TQ_TRY(tq_gguf_put_str(h->w, full_key(h, "feed_forward.activation", full), json_string_value(act),
                                json_string_length(act), err));
+    uint32_t types;
+    const json_t *type_count = json_object_get(h->config, "type_vocab_size");
+    if (type_count && !tq_hf_whole(type_count, INT32_MAX, &types))
+        return fail_key(h, "type_vocab_size", "a whole number", err);
+    if (type_count) TQ_TRY(tq_gguf_put_u32(h->w, "tokenizer.ggml.token_type_count", types, err));
     double scalar = number_of(h->config, "query_pre_attn_scalar", 0);
     if (scalar > 0) TQ_TRY(tq_gguf_put_f32(h->w, full_key(h, "attention.scale", full), (float)(1 / sqrt(scalar)), err));
     return TOQUE_OK;

@@ -224,6 +224,49 @@ static void recomputing_and_threads_change_no_bit_of_gradients(void **state) {
     }
 }
 
+/* Log-probabilities of the tokens after a cache was filled in these chunks, the last of them by decoding. */
+static void through_a_cache(fixture *f, const int *chunks, bool decode, float *logits) {
+    tq_kv *kv;
+    tq_machine *m;
+    tq_plan plan = {.max_rows = N};
+    OK(tq_machine_new(&m, f->model, &plan, &err));
+    OK(tq_kv_new(&kv, f->model, N, &err));
+    for (int at = 0, i = 0; at < N; at += chunks[i], i++) {
+        bool last = at + chunks[i] == N;
+        tq_segment seg = {.n = chunks[i], .pos = at, .kv = kv};
+        tq_pass pass = {.kind = last && decode ? TQ_PASS_DECODE : TQ_PASS_PREFILL,
+                        .tokens = f->t.tokens + at,
+                        .T = chunks[i],
+                        .segments = &seg,
+                        .n_segments = 1};
+        OK(tq_machine_forward(m, &pass, &err));
+        int row = chunks[i] - 1;
+        tq_machine_logits(m, &row, 1, logits);
+    }
+    tq_kv_free(f->model, kv);
+    tq_machine_free(m);
+}
+
+/* Windows and rotary bases of their own hold in a cache too. */
+static void a_cache_gives_what_a_whole_pass_gives(void **state) {
+    (void)state;
+    for (int k = 0; k < FAMILIES; k++) {
+        fixture f;
+        static float whole[1024], chunked[1024], decoded[1024];
+        open_family(&f, families[k], 0, 2);
+        if (!f.t.encoder) {
+            int V = f.model->config.V;
+            assert_true(V <= 1024);
+            through_a_cache(&f, (int[]){N}, false, whole);
+            through_a_cache(&f, (int[]){5, 1, 6, 2}, false, chunked);
+            through_a_cache(&f, (int[]){6, N - 7, 1}, true, decoded);
+            assert_memory_equal(whole, chunked, sizeof(float) * (size_t)V);
+            for (int i = 0; i < V; i++) assert_true(fabsf(whole[i] - decoded[i]) < 1e-4f * (1 + fabsf(whole[i])));
+        }
+        close_family(&f);
+    }
+}
+
 /* ggml's order of q and k rows, from Hugging Face's: the inverse of what opening a llama file does. */
 static void interleave(float *w, int rows, int cols, int D) {
     float *copy = malloc((size_t)(rows * cols) * sizeof *copy);
@@ -325,6 +368,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(gradients_agree_with_transformers),
         cmocka_unit_test(gradients_agree_with_differences),
         cmocka_unit_test(recomputing_and_threads_change_no_bit_of_gradients),
+        cmocka_unit_test(a_cache_gives_what_a_whole_pass_gives),
         cmocka_unit_test(a_gguf_file_of_the_family_gives_the_same_bits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -195,6 +195,28 @@ static void missing_files_are_named(void **state) {
     }
 }
 
+/* generation_config.json may name several. */
+static void every_end_of_an_answer_is_known(void **state) {
+    (void)state;
+    char path[160];
+    write_folder(TQ_F32);
+    snprintf(path, sizeof path, "%s/generation_config.json", folder);
+    json_t *o = json_pack("{s:[i, i]}", "eos_token_id", 7, SMALL_IM_END);
+    assert_int_equal(json_dump_file(o, path, 0), 0);
+    json_decref(o);
+    tq_model *m = open_model(folder);
+    assert_true(tq_tokenizer_is_end(m->tokenizer, 7));
+    assert_true(tq_tokenizer_is_end(m->tokenizer, SMALL_IM_END));
+    assert_false(tq_tokenizer_is_end(m->tokenizer, 8));
+    tq_model_close(m);
+    o = json_pack("{s:i}", "eos_token_id", SMALL_V);
+    assert_int_equal(json_dump_file(o, path, 0), 0);
+    json_decref(o);
+    assert_int_not_equal(tq_model_open(&m, ctx, folder, &err), TOQUE_OK);
+    assert_non_null(strstr(err.message, "eos_token_id"));
+    unlink(path);
+}
+
 /* The Nth allocation fails, for N = 1, 2, ... until opening succeeds. */
 static void lack_of_memory_is_an_error_and_leaks_nothing(void **state) {
     (void)state;
@@ -220,6 +242,7 @@ int main(void) {
         cmocka_unit_test(settings_that_change_the_model_are_refused_by_name),
         cmocka_unit_test(scaled_rotary_frequencies_are_read),
         cmocka_unit_test(missing_files_are_named),
+        cmocka_unit_test(every_end_of_an_answer_is_known),
         cmocka_unit_test(lack_of_memory_is_an_error_and_leaks_nothing),
     };
     return cmocka_run_group_tests(tests, begin, end);
