@@ -40,6 +40,7 @@ bool tq_peft_uses(const tq_peft *kind, const char *key) {
 
 toque_status tq_adapter_blank(tq_adapter **result, tq_model *model, const char *name, toque_error *err) {
     *result = NULL;
+    TQ_TRY(tq_model_need_head(model, "an adapter", err));
     tq_mem *mem = &model->ctx->mem;
     tq_adapter *a = TQ_NEW(mem, tq_adapter);
     if (!a) return TQ_NOMEM(err);

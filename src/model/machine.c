@@ -18,56 +18,73 @@ static void bind(const tq_machine *m, tq_exec *e, int l) {
     }
     e->v[0] = m->stream[l];
     e->v[p->out] = m->stream[l + 1];
+    const tq_config *c = &m->model->config;
+    bool slides = tq_config_slides(c, l);
+    e->window = slides ? c->window : 0;
+    e->rope = m->base.rope + (slides && c->local_base > 0 ? (int64_t)m->plan.max_rows * c->rope_dim : 0);
+    memcpy(e->width, p->width, sizeof e->width);
     e->lse = !e->train ? NULL : m->kept_lse[l] ? m->kept_lse[l] : m->shared_lse;
 }
 
-static void run_layer(const tq_machine *m, tq_exec *e, tq_worker *w) {
-    const tq_program *p = &m->model->layer;
+/* The steps of a program; a barrier stands behind the last only if `closed`. */
+static void run_program(const tq_program *p, tq_exec *e, tq_worker *w, bool closed) {
     for (int i = 0; i < p->n_steps; i++) {
         const tq_step *s = &p->steps[i];
         s->op->fwd(e, w, s);
-        if (i + 1 < p->n_steps && !tq_step_joined(e, s)) tq_barrier(w);
+        if (i + 1 < p->n_steps ? !tq_step_joined(e, s) : closed) tq_barrier(w);
     }
 }
 
-/* cos and sin of position / base^(2i / dim), divided by the scaling factors. Angles in double: positions are large. */
-static void rope_row(const tq_config *c, float *cs, int pos) {
+/* cos and sin of position / base^(2i / dim), divided by the scaling factors unless `local`. Angles in double: positions
+ * are large. */
+static void rope_row(const tq_config *c, bool local, float *cs, int pos) {
     int half = c->rope_dim / 2;
     for (int i = 0; i < half; i++) {
-        double freq = pow((double)c->rope_base, -2.0 * i / c->rope_dim) / (double)c->rope_factor;
-        if (c->rope_freqs) freq /= (double)c->rope_freqs[i];
+        double freq = pow((double)(local ? c->local_base : c->rope_base), -2.0 * i / c->rope_dim);
+        if (!local) freq /= (double)c->rope_factor;
+        if (!local && c->rope_freqs) freq /= (double)c->rope_freqs[i];
         cs[i] = (float)cos(pos * freq);
         cs[half + i] = (float)sin(pos * freq);
     }
 }
 
-static void embed(tq_machine *m, const tq_exec *e, tq_worker *w) {
+/* The rows' angles, for both bases where there are two. */
+static void ropes(tq_machine *m, const tq_exec *e, tq_worker *w) {
     const tq_config *c = &m->model->config;
-    const tq_weight *table = m->own ? &m->own->embedding : &m->model->embedding;
-    float *x = m->stream[0], *rope = (float *)(uintptr_t)e->rope;
+    float *rope = (float *)(uintptr_t)e->rope, *local = rope + (int64_t)m->plan.max_rows * c->rope_dim;
     int64_t t0, t1;
+    if (!c->rope_dim) return;
     tq_share(w, e->T, 1, &t0, &t1);
     for (int i = 0; i < e->n_segments; i++) {
         const tq_segment *seg = &e->segments[i];
         for (int64_t t = seg->row > t0 ? seg->row : t0; t < t1 && t < seg->row + seg->n; t++) {
-            e->k->dequant_row[table->type](x + t * c->C,
-                                           (const char *)table->data + (size_t)e->tokens[t] * table->row_bytes, c->C);
-            rope_row(c, rope + t * c->rope_dim, seg->pos + (int)(t - seg->row));
+            int pos = seg->pos + (int)(t - seg->row);
+            rope_row(c, false, rope + t * c->rope_dim, pos);
+            if (c->local_base > 0) rope_row(c, true, local + t * c->rope_dim, pos);
         }
     }
-    tq_barrier(w);
+}
+
+/* Points e at the in program. */
+static void bind_in(const tq_machine *m, tq_exec *e) {
+    const tq_program *p = &m->model->in;
+    e->weights = m->model->in_weights;
+    memcpy(e->v, m->in, sizeof e->v);
+    memcpy(e->width, p->width, sizeof e->width);
+    e->v[p->out] = m->stream[0];
 }
 
 static void forward_job(tq_worker *w, void *arg) {
     tq_machine *m = arg;
     tq_exec e = m->base;
-    embed(m, &e, w);
-    const tq_program *p = &m->model->layer;
-    const bool between = p->steps[0].op->by_rows && p->steps[p->n_steps - 1].op->by_rows;
+    const tq_program *in = &m->model->in, *p = &m->model->layer;
+    const bool begins = p->steps[0].op->by_rows, joined = begins && p->steps[p->n_steps - 1].op->by_rows;
+    bind_in(m, &e);
+    ropes(m, &e, w);
+    run_program(in, &e, w, !(begins && in->steps[in->n_steps - 1].op->by_rows));
     for (int l = 0; l < m->model->config.L; l++) {
         bind(m, &e, l);
-        run_layer(m, &e, w);
-        if (!between) tq_barrier(w);
+        run_program(p, &e, w, !joined);
     }
 }
 
@@ -122,9 +139,18 @@ static toque_status find_own(const tq_pass *p, const tq_adapter **own, toque_err
     return TOQUE_OK;
 }
 
-/* The lowest layer with something to learn; L when there is nothing. */
+bool tq_machine_trains_in(const tq_machine *m) {
+    bool any = m->model->embedding.grad;
+    for (int role = 0; role < TQ_ROLE_COUNT; role++) any = any || m->model->in_weights[role].grad;
+    return any;
+}
+
+/* The lowest layer with something to learn; -1: the embedding of an adapter's own; L when there is nothing. */
 static int lowest_trained(const tq_machine *m, const tq_pass *p) {
     int L = m->model->config.L, lowest = L;
+    for (int l = L - 1; l >= 0; l--)
+        for (int role = 0; role < TQ_ROLE_COUNT; role++)
+            if (m->model->weights[l][role].grad) lowest = l;
     for (int i = 0; i < p->n_segments; i++)
         for (int h = 0; p->segments[i].hats && h < p->segments[i].hats->n; h++) {
             const tq_adapter *a = p->segments[i].hats->items[h].adapter;
@@ -157,6 +183,7 @@ toque_status tq_machine_forward(tq_machine *m, const tq_pass *pass, toque_error 
     e->decode = pass->kind == TQ_PASS_DECODE;
     e->int8 = e->decode && m->model->ctx->int8;
     e->train = pass->kind == TQ_PASS_TRAIN;
+    e->embedding = m->own ? &m->own->embedding : &m->model->embedding;
     e->bare = true;
     for (int i = 0; i < pass->n_segments; i++)
         if (pass->segments[i].hats && pass->segments[i].hats->n) e->bare = false;
@@ -167,7 +194,9 @@ toque_status tq_machine_forward(tq_machine *m, const tq_pass *pass, toque_error 
     e->seed = pass->seed;
     if (e->train) {
         memset(m->stream_grad[c->L % 2], 0, sizeof(float) * (size_t)pass->T * (size_t)c->C);
-        m->lowest = lowest_trained(m, pass);
+        const int lowest = lowest_trained(m, pass); /* -1: the embedding */
+        m->trains_in = lowest < 0 || tq_machine_trains_in(m);
+        m->lowest = m->trains_in ? 0 : lowest;
     }
     tq_pool_run(m->model->ctx->pool, forward_job, m);
     for (int i = 0; i < pass->n_segments; i++)
@@ -175,16 +204,13 @@ toque_status tq_machine_forward(tq_machine *m, const tq_pass *pass, toque_error 
     return TOQUE_OK;
 }
 
-/* The embedding's rows get their tokens' gradients, added up in the order of the pass: workers share the columns. */
-static void embed_bwd(const tq_machine *m, const tq_exec *e, tq_worker *w) {
-    int64_t C = m->model->config.C, b, end;
-    const float *dx = m->stream_grad[0];
-    float *grad = m->own->embedding.grad;
-    tq_share(w, C, 16, &b, &end);
-    for (int64_t t = 0; t < e->T; t++) {
-        float *row = grad + (int64_t)e->tokens[t] * C;
-        e->k->add(row + b, row + b, dx + t * C + b, end - b);
-    }
+/* The first layer has left its input's gradient in stream_grad[0]. */
+static void backward_in(const tq_machine *m, tq_exec *e, tq_worker *w) {
+    const tq_program *p = &m->model->in;
+    bind_in(m, e);
+    memcpy(e->g, m->in_grads, sizeof e->g);
+    e->g[p->out] = m->stream_grad[0];
+    for (int i = p->n_steps - 1; i >= 0; i--) p->steps[i].op->bwd(e, w, &p->steps[i]);
 }
 
 static void backward_job(tq_worker *w, void *arg) {
@@ -192,17 +218,14 @@ static void backward_job(tq_worker *w, void *arg) {
     const tq_program *p = &m->model->layer;
     tq_exec e = m->base;
     memcpy(e.g, m->grads, sizeof e.g);
-    for (int l = m->model->config.L - 1; l >= m->lowest && l >= 0; l--) {
+    for (int l = m->model->config.L - 1; l >= m->lowest; l--) {
         bind(m, &e, l);
-        if (!tq_machine_keeps(m, l)) {
-            run_layer(m, &e, w);
-            tq_barrier(w);
-        }
+        if (!tq_machine_keeps(m, l)) run_program(p, &e, w, true);
         e.g[p->out] = m->stream_grad[(l + 1) % 2];
-        e.g[0] = l > m->lowest ? m->stream_grad[l % 2] : NULL;
+        e.g[0] = l > m->lowest || m->trains_in ? m->stream_grad[l % 2] : NULL;
         for (int i = p->n_steps - 1; i >= 0; i--) p->steps[i].op->bwd(&e, w, &p->steps[i]);
     }
-    if (m->own && m->own->embedding.grad) embed_bwd(m, &e, w);
+    if (m->trains_in) backward_in(m, &e, w);
 }
 
 void tq_machine_backward(tq_machine *m) {

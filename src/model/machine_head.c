@@ -14,6 +14,7 @@ typedef struct head_job {
     const float *coef;
     float *logp;
     float *out;
+    const float *grad;
 } head_job;
 
 static const tq_weight *final_norm(const tq_machine *m) {
@@ -24,14 +25,30 @@ static const tq_weight *head_of(const tq_machine *m) {
     return m->own ? &m->own->head : &m->model->head;
 }
 
+/* Adds the gradient d of a row after the final norm to that of the stream; r as the norm returned it. */
+static void row_bwd(tq_machine *m, int64_t row, const float *d, float r) {
+    int64_t C = m->model->config.C;
+    const tq_kernels *k = m->base.k;
+    float *grad = m->stream_grad[m->model->config.L % 2] + row * C;
+    if (final_norm(m)->data)
+        k->rms_norm_bwd(grad, NULL, d, tq_machine_final(m) + row * C, final_norm(m)->data, r, C);
+    else
+        k->add(grad, grad, d, C);
+}
+
 /* head_in[i] = norm of the listed row; this worker's share. */
 static void norm_rows(tq_machine *m, tq_worker *w, const int *rows, int n, float *out) {
     int C = m->model->config.C;
     int64_t i0, i1;
     tq_share(w, n, 1, &i0, &i1);
-    for (int64_t i = i0; i < i1; i++)
-        m->head_r[i] = m->base.k->rms_norm(out + i * C, tq_machine_final(m) + (int64_t)rows[i] * C, final_norm(m)->data,
-                                           m->base.eps, C);
+    const float *weight = final_norm(m)->data; /* NULL: the last layer ends with its own norm */
+    for (int64_t i = i0; i < i1; i++) {
+        const float *x = tq_machine_final(m) + (int64_t)rows[i] * C;
+        if (weight)
+            m->head_r[i] = m->base.k->rms_norm(out + i * C, x, weight, m->base.eps, C);
+        else
+            memcpy(out + i * C, x, sizeof(float) * (size_t)C);
+    }
     tq_barrier(w);
 }
 
@@ -126,12 +143,7 @@ static void logp_job(tq_worker *w, void *arg) {
     if (head->grad) tq_matmul(&m->base, w, V, C, j->n, m->logits, 1, V, m->head_in, false, C, head->grad, C, 1, true);
     tq_barrier(w);
     if (final_norm(m)->grad) norm_grad(m, w, j->n);
-    float *grad = m->stream_grad[m->model->config.L % 2];
-    for (int64_t i = i0; i < i1; i++) {
-        int64_t row = m->head_row[i];
-        k->rms_norm_bwd(grad + row * C, NULL, m->head_grad + i * C, tq_machine_final(m) + row * C, final_norm(m)->data,
-                        m->head_r[i], C);
-    }
+    for (int64_t i = i0; i < i1; i++) row_bwd(m, m->head_row[i], m->head_grad + i * C, m->head_r[i]);
 }
 
 void tq_machine_logp(tq_machine *m, const tq_target *targets, int n, const float *coef, float *logp) {
@@ -161,5 +173,23 @@ void tq_machine_hidden(tq_machine *m, const int *rows, int n, float *out) {
         memcpy(m->head_row, rows + i, sizeof(int) * (size_t)some);
         head_job j = {.m = m, .n = some, .out = out + (int64_t)i * m->model->config.C};
         tq_pool_run(m->model->ctx->pool, hidden_job, &j);
+    }
+}
+
+static void hidden_bwd_job(tq_worker *w, void *arg) {
+    head_job *j = arg;
+    tq_machine *m = j->m;
+    int64_t C = m->model->config.C, i0, i1;
+    norm_rows(m, w, m->head_row, j->n, m->head_in);
+    tq_share(w, j->n, 1, &i0, &i1);
+    for (int64_t i = i0; i < i1; i++) row_bwd(m, m->head_row[i], j->grad + i * C, m->head_r[i]);
+}
+
+void tq_machine_hidden_bwd(tq_machine *m, const int *rows, int n, const float *grad) {
+    for (int i = 0; i < n; i += m->plan.head_rows) {
+        int some = n - i < m->plan.head_rows ? n - i : m->plan.head_rows;
+        memcpy(m->head_row, rows + i, sizeof(int) * (size_t)some);
+        head_job j = {.m = m, .n = some, .grad = grad + (int64_t)i * m->model->config.C};
+        tq_pool_run(m->model->ctx->pool, hidden_bwd_job, &j);
     }
 }
