@@ -13,7 +13,7 @@
 #include "train/optimizer.h"
 #include "train/schedule.h"
 
-#define TQ_METHODS "lora, dora, ia3, full, freeze, norms, bitfit" /* the rows of model/peft.def */
+#define TQ_METHODS "lora, dora, ia3, full, freeze, prefix, norms, bitfit" /* the rows of model/peft.def */
 
 typedef enum tq_keep { TQ_KEEP_BEST, TQ_KEEP_LAST } tq_keep;
 
@@ -28,7 +28,7 @@ typedef struct tq_recipe {
     tq_option_list targets, rank_pattern, alpha_pattern, train_modules, train_pattern;
     double loraplus_lr_ratio;
     int init; /* 1: pissa */
-    int64_t train_layers;
+    int64_t train_layers, virtual_tokens;
     int save_dtype; /* 0: f32, 1: f16, 2: bf16 */
     int64_t max_length, batch_size, grad_accum, max_steps;
     double epochs, lr, warmup, weight_decay, clip, decay, layer_decay, ema;

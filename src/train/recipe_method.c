@@ -140,6 +140,7 @@ tq_adapter_options tq_recipe_adapter(const tq_recipe *r) {
                                 .alpha_pattern = r->alpha_text,
                                 .own = r->own_text,
                                 .pissa = r->init == 1,
+                                .virtual_tokens = (int)r->virtual_tokens,
                                 .seed = (uint64_t)r->seed};
 }
 
@@ -190,6 +191,7 @@ toque_status tq_recipe_resolve_adapter(tq_recipe *r, const tq_option_set *given,
         r->rslora = a->rslora;
         tq_buf_printf(notes, ", rank %d, alpha %g, dropout %g", a->rank, (double)a->alpha, (double)a->dropout);
     }
+    if (tq_recipe_uses(r, "virtual_tokens")) r->virtual_tokens = a->prefix.n;
     if (tq_recipe_uses(r, "targets")) {
         if (tq_recipe_given(given, "targets")) TQ_TRY(same_targets(r, a, err));
         r->targets = (tq_option_list){0};

@@ -72,6 +72,8 @@ const tq_option tq_recipe_table[] = {
      "how many of the last layers are trained"},
     {"train_pattern", 0, TQ_OPT_LIST, AT(train_pattern), NULL, 0, 0, NULL, "PATTERN", "unfrozen_parameters",
      "shell patterns of the tensors to train instead: '*.mlp.*', model.norm.weight"},
+    {"virtual_tokens", 0, TQ_OPT_INT, AT(virtual_tokens), "20", 1, 4096, NULL, "N", "num_virtual_tokens",
+     "how many virtual tokens stand before every row"},
     {"save_dtype", 0, TQ_OPT_CHOICE, AT(save_dtype), "f32", 0, 0, "f32|f16|bf16", NULL, "torch_dtype",
      "how the trained tensors are stored in model.safetensors"},
     {"init_adapter", 0, TQ_OPT_TEXT, AT(init_adapter), NULL, 0, 0, NULL, "A", NULL,

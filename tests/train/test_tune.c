@@ -359,6 +359,7 @@ static void every_choice_resumes_after_kill_to_the_same_bytes(void **state) {
         {"--method", "freeze", "--train-layers", "1"},
         {"--method", "freeze", "--train-pattern", "*.mlp.*"},
         {"--method", "norms"},
+        {"--method", "prefix", "--virtual-tokens", "6"},
         {"--optimizer", "adamw8bit", "--rank", "16", "--scheduler", "wsd", "--decay", "0.3"},
         {"--method", "full", "--optimizer", "muon", "--layer-decay", "0.8"},
         {"--optimizer", "lion", "--ema", "0.95"},
