@@ -74,6 +74,8 @@ toque_status tq_recipe_resolve_model(tq_recipe *r, const tq_option_set *given, t
 toque_status tq_recipe_resolve_rows(tq_recipe *r, const tq_option_set *given, size_t rows, size_t held_out,
                                     tq_buf *notes, toque_error *err) {
     int64_t batch = r->batch_size * r->grad_accum;
+    if (batch > INT32_MAX)
+        return TQ_FAIL(err, EINVAL, "a step of %lld rows is too large: lower batch_size", (long long)batch);
     r->steps_per_epoch = (int64_t)((rows + (size_t)batch - 1) / (size_t)batch);
     r->steps = r->max_steps > 0 ? r->max_steps : (int64_t)ceil(r->epochs * (double)r->steps_per_epoch);
     if (r->warmup >= 1 && r->warmup != floor(r->warmup))

@@ -64,7 +64,7 @@ const tq_option tq_recipe_table[] = {
      "LoRA+: the learning rate of B is this times that of A (16 is usual)"},
     {"targets", 0, TQ_OPT_LIST, AT(targets), NULL, 0, 0, NULL, "NAMES",
      "lora_target_modules|target_modules|lora_target",
-     "weights that get an adapter: all-linear, or names (default: by method)"},
+     "weights that get an adapter: all-linear, auto:SHARE, or names (default: by method)"},
     {"train_modules", 0, TQ_OPT_LIST, AT(train_modules), NULL, 0, 0, NULL, "NAMES",
      "modules_to_save|lora_modules_to_save|additional_target",
      "whole tensors trained beside: embed_tokens, lm_head, norm, input_layernorm"},
