@@ -354,8 +354,9 @@ const tq_command tq_cmd_tune = {
     .summary = "Train an adapter on rows of data",
     .usage = "-m M -d DATA -o RUN [OPTIONS]",
     .about =
-        "Trains a small adapter (a hat) on a frozen model and leaves a run folder: the adapter in PEFT's format, the\n"
-        "recipe, metrics.jsonl, an exact checkpoint and a model card. Ctrl-C saves; --resume goes on to the byte.\n"
+        "Trains a small adapter (a hat) on a frozen model, or with --method full all of it, and leaves a run folder:\n"
+        "the adapter in PEFT's format, the recipe, metrics.jsonl, an exact checkpoint and a model card. Ctrl-C saves;\n"
+        "--resume goes on to the byte. --find-lr and --dry-run write nothing.\n"
         "Keys of TRL, axolotl and LLaMA-Factory are understood. See docs/training.md.",
     .example = "toque tune -m model.gguf -d rows.jsonl -o run\n"
                "toque tune -m model.gguf -d rows.jsonl -o run --rank 8 --epochs 2 --lr 5e-4\n"

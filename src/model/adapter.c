@@ -67,6 +67,10 @@ static toque_status set_up(tq_adapter *a, const tq_adapter_options *o, toque_err
         return TQ_FAIL(err, EINVAL, "dropout is %g, expected 0 to below 1", (double)o->dropout);
     if (o->pissa && (a->kind != &tq_peft_lora || o->rank_pattern || o->alpha_pattern || o->own))
         return TQ_FAIL(err, EINVAL, "init pissa is for plain LoRA: without patterns and whole tensors");
+    if (a->kind->table_cols && (o->virtual_tokens < 1 || o->virtual_tokens >= a->model->config.context / 2))
+        return TQ_FAIL(err, EINVAL, "virtual_tokens is %d, expected 1 to half of the model's context of %d",
+                       o->virtual_tokens, a->model->config.context);
+    a->prefix.n = a->kind->table_cols ? o->virtual_tokens : 0;
     a->rank = o->rank;
     a->alpha = o->alpha;
     a->dropout = o->dropout;
@@ -90,6 +94,7 @@ toque_status tq_adapter_new(tq_adapter **result, tq_model *model, const tq_adapt
     snprintf(a->base_hash, sizeof a->base_hash, "%s", tq_model_hash(model));
     tq_adapter_ready(a);
     tq_site_state *states = a->states;
+    if (a->kind->init_table) a->kind->init_table(a, o->seed);
     for (size_t s = 0; s < a->n_sites; s++) a->kind->init(&states[s], o->seed, (uint32_t)s);
     if (o->pissa) status = tq_pissa_start(a, o->seed, err);
     if (status != TOQUE_OK) {
@@ -131,5 +136,5 @@ void tq_adapter_free(tq_adapter *a) {
 }
 
 tq_hat tq_adapter_hat(const tq_adapter *a, float scale) {
-    return (tq_hat){.adapter = a, .sites = a->sites, .scale = scale};
+    return (tq_hat){.adapter = a, .sites = a->sites, .prefix = a->prefix.n ? &a->prefix : NULL, .scale = scale};
 }

@@ -8,8 +8,8 @@
 
 #include "model/model.h"
 
-/* Roles of own tensors outside the layers. */
-enum { TQ_ROLE_EMBEDDING = TQ_ROLE_COUNT, TQ_ROLE_OUT_NORM, TQ_ROLE_HEAD };
+/* Roles of own tensors outside the layers, and of a table of virtual tokens. */
+enum { TQ_ROLE_EMBEDDING = TQ_ROLE_COUNT, TQ_ROLE_OUT_NORM, TQ_ROLE_HEAD, TQ_ROLE_TABLE };
 
 typedef struct tq_range {
     char name[120]; /* in files: base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight */
@@ -41,8 +41,9 @@ typedef struct tq_adapter {
     tq_site *sites;                 /* [L * TQ_ROLE_COUNT]; NULL: none */
     void *states;                   /* the sites' states */
     size_t n_sites;
-    float *derived; /* what kinds compute from values and base */
-    float *start;   /* [n] PiSSA: the values that it began with and that are subtracted; NULL: nothing is */
+    float *derived;   /* what kinds compute from values and base */
+    tq_prefix prefix; /* n > 0: of virtual tokens */
+    float *start;     /* [n] PiSSA: the values that it began with and that are subtracted; NULL: nothing is */
     /* Own tensors: the model's weights with the trained ones in their places. weights NULL: none are trained. */
     tq_weight (*weights)[TQ_ROLE_COUNT]; /* [L] */
     tq_weight embedding, out_norm, head;
@@ -64,6 +65,7 @@ typedef struct tq_adapter_options {
     /* The model's own tensors to train: comma-separated shell patterns of Hugging Face's parameter names
      * ("model.layers.29.*,*norm.weight"). NULL: the kind's default. */
     const char *own;
+    int virtual_tokens; /* of kinds that have them */
     bool pissa; /* LoRA that starts from the base's largest singular values; saved as a LoRA of twice the rank */
     uint64_t seed;
 } tq_adapter_options;

@@ -120,12 +120,23 @@ static toque_status check_feedforward(const tq_adapter *a, const json_t *v, cons
                    "%s: feedforward_modules must be [\"down_proj\"] where it is a target, and empty otherwise", path);
 }
 
+static toque_status read_table(tq_adapter *a, const json_t *o, const char *path, toque_error *err) {
+    json_int_t n = json_integer_value(json_object_get(o, "num_virtual_tokens"));
+    if (n < 1 || n >= a->model->config.context / 2)
+        return TQ_FAIL(err, EFORMAT, "%s: num_virtual_tokens must be from 1 to half of the model's context", path);
+    if (json_is_true(json_object_get(o, "prefix_projection")))
+        return TQ_FAIL(err, EUNSUPPORTED, "%s: prefix_projection is not supported", path);
+    a->prefix.n = (int)n;
+    return TOQUE_OK;
+}
+
 static toque_status read_object(tq_adapter *a, const json_t *o, const char *path, toque_error *err) {
     const char *type = json_string_value(json_object_get(o, "peft_type"));
     a->kind = type ? tq_peft_find_type(type) : NULL;
     if (!a->kind)
         return TQ_FAIL(err, EUNSUPPORTED, "%s: peft_type '%s' is not supported", path, type ? type : "(none)");
     TQ_TRY(refuse_others(o, path, err));
+    if (a->kind->table_cols) return read_table(a, o, path, err);
     if (a->kind == &tq_peft_norms) return read_modules(a, json_object_get(o, "target_modules"), path, err);
     if (a->kind == &tq_peft_lora) {
         TQ_TRY(read_low_rank(a, o, path, err));
@@ -223,12 +234,22 @@ static int put_ia3(json_t *o, const tq_adapter *a) {
     return put(o, "feedforward_modules", ff) | put(o, "init_ia3_weights", json_true());
 }
 
+static int put_table(json_t *o, const tq_adapter *a) {
+    const tq_config *c = &a->model->config;
+    return put(o, "num_virtual_tokens", json_integer(a->prefix.n)) | put(o, "num_layers", json_integer(c->L)) |
+           put(o, "num_attention_heads", json_integer(c->G)) | put(o, "token_dim", json_integer(c->G * c->D)) |
+           put(o, "num_transformer_submodules", json_integer(1)) |
+           put(o, "encoder_hidden_size", json_integer(c->G * c->D)) | put(o, "prefix_projection", json_false());
+}
+
 static json_t *describe(const tq_adapter *a) {
     json_t *o = json_pack("{s:n, s:s, s:s, s:n, s:b}", "auto_mapping", "peft_type", a->kind->peft_type, "task_type",
                           "CAUSAL_LM", "base_model_name_or_path", "inference_mode", 1);
     if (!o) return NULL;
     int bad = 0;
-    if (a->kind == &tq_peft_norms) {
+    if (a->kind->table_cols) {
+        bad = put_table(o, a);
+    } else if (a->kind == &tq_peft_norms) {
         bad = put(o, "target_modules", own_modules(a)) | put(o, "modules_to_save", json_null());
     } else {
         bad = put(o, "fan_in_fan_out", json_false()) | put(o, "target_modules", target_names(a)) |

@@ -172,6 +172,19 @@ static toque_status connect_own(tq_adapter *a, toque_error *err) {
     return TOQUE_OK;
 }
 
+/* --- tables of virtual tokens --------------------------------------------------------------------------------- */
+static void lay_table(tq_adapter *a) {
+    tq_range *r = &a->ranges[a->n_ranges++];
+    *r = (tq_range){.name = "prompt_embeddings",
+                    .rows = a->prefix.n,
+                    .cols = (int)a->kind->table_cols(a->model),
+                    .role = TQ_ROLE_TABLE,
+                    .decays = true,
+                    .lr = 1};
+    a->n = (size_t)r->rows * (size_t)r->cols;
+    a->n_site_ranges = a->n_ranges;
+}
+
 /* --- both ---------------------------------------------------------------------------------------------------- */
 toque_status tq_adapter_layout(tq_adapter *a, toque_error *err) {
     tq_mem *mem = &a->model->ctx->mem;
@@ -182,7 +195,7 @@ toque_status tq_adapter_layout(tq_adapter *a, toque_error *err) {
     TQ_TRY(tq_pattern_check(a, a->rank_pattern, "rank_pattern", err));
     TQ_TRY(tq_pattern_check(a, a->alpha_pattern, "alpha_pattern", err));
     for (int l = 0; a->kind->n_parts && l < L; l++) n_sites += (size_t)__builtin_popcount(a->targets[l]);
-    a->ranges = TQ_NEW_ARRAY(mem, tq_range, n_sites * (size_t)a->kind->n_parts + n_own);
+    a->ranges = TQ_NEW_ARRAY(mem, tq_range, n_sites * (size_t)a->kind->n_parts + n_own + 1);
     if (!a->ranges) return TQ_NOMEM(err);
     if (n_sites) {
         a->sites = TQ_NEW_ARRAY(mem, tq_site, (size_t)L * TQ_ROLE_COUNT);
@@ -190,6 +203,7 @@ toque_status tq_adapter_layout(tq_adapter *a, toque_error *err) {
         if (!a->sites || !a->states) return TQ_NOMEM(err);
         TQ_TRY(lay_sites(a, err));
     }
+    if (a->kind->table_cols) lay_table(a);
     if (a->own) lay_all_own(a);
     if (!a->n_ranges)
         return TQ_FAIL(err, EINVAL, "method %s: nothing in this model matches '%s', so nothing would be trained%s",
@@ -198,6 +212,9 @@ toque_status tq_adapter_layout(tq_adapter *a, toque_error *err) {
                                                   : " (names are like model.layers.0.mlp.up_proj.weight)");
     a->values = TQ_NEW_ARRAY(mem, float, a->n);
     if (!a->values) return TQ_NOMEM(err);
+    if (a->kind->table_cols)
+        a->prefix =
+            (tq_prefix){.n = a->ranges[0].rows, .row = a->ranges[0].cols, .values = a->values, .grads = &a->grads};
     TQ_TRY(connect_sites(a, err));
     return connect_own(a, err);
 }

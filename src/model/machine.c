@@ -23,7 +23,7 @@ static void bind(const tq_machine *m, tq_exec *e, int l) {
     e->window = slides ? c->window : 0;
     e->rope = m->base.rope + (slides && c->local_base > 0 ? (int64_t)m->plan.max_rows * c->rope_dim : 0);
     memcpy(e->width, p->width, sizeof e->width);
-    e->lse = !e->train ? NULL : m->kept_lse[l] ? m->kept_lse[l] : m->shared_lse;
+    e->lse = !e->train && !m->prefixed ? NULL : m->kept_lse[l] ? m->kept_lse[l] : m->shared_lse;
 }
 
 /* The steps of a program; a barrier stands behind the last only if `closed`. */
@@ -57,8 +57,10 @@ static void ropes(tq_machine *m, const tq_exec *e, tq_worker *w) {
     tq_share(w, e->T, 1, &t0, &t1);
     for (int i = 0; i < e->n_segments; i++) {
         const tq_segment *seg = &e->segments[i];
+        const tq_prefix *prefix = tq_segment_prefix(seg);
+        int before = prefix ? prefix->n : 0;
         for (int64_t t = seg->row > t0 ? seg->row : t0; t < t1 && t < seg->row + seg->n; t++) {
-            int pos = seg->pos + (int)(t - seg->row);
+            int pos = before + seg->pos + (int)(t - seg->row);
             rope_row(c, false, rope + t * c->rope_dim, pos);
             if (c->local_base > 0) rope_row(c, true, local + t * c->rope_dim, pos);
         }
@@ -93,8 +95,11 @@ static toque_status check_segment(const tq_machine *m, const tq_pass *p, const t
     const tq_config *c = &m->model->config;
     if (seg->row != row || seg->n < 1)
         return TQ_FAIL(err, EINVAL, "segments must cover the rows of a pass in order, without gaps");
-    if (seg->pos < 0 || seg->pos + seg->n > c->context)
-        return TQ_FAIL(err, ELIMIT, "%d tokens do not fit the model's context of %d", seg->pos + seg->n, c->context);
+    const tq_prefix *prefix = tq_segment_prefix(seg);
+    int before = prefix ? prefix->n : 0;
+    if (seg->pos < 0 || before + seg->pos + seg->n > c->context)
+        return TQ_FAIL(err, ELIMIT, "%d tokens do not fit the model's context of %d", before + seg->pos + seg->n,
+                       c->context);
     if (seg->kv && p->kind == TQ_PASS_TRAIN) return TQ_FAIL(err, EINVAL, "a training pass has no cache");
     if (seg->kv && (seg->kv->length != seg->pos || seg->kv->length + seg->n > seg->kv->capacity))
         return TQ_FAIL(err, ELIMIT, "%d tokens do not fit a context of %d", seg->kv->length + seg->n,
@@ -105,6 +110,10 @@ static toque_status check_segment(const tq_machine *m, const tq_pass *p, const t
         if (a->max_rank > m->plan.max_rank)
             return TQ_FAIL(err, EINVAL, "adapter %s has rank %d; this pass was planned for %d", a->name, a->max_rank,
                            m->plan.max_rank);
+        const tq_hat *hat = &seg->hats->items[h];
+        if (hat->prefix && (hat->prefix != prefix || hat->scale != 1))
+            return TQ_FAIL(err, EINVAL, "adapter %s has virtual tokens: one such adapter can be worn, at scale 1",
+                           a->name);
         if (a->kind->alone && p->kind == TQ_PASS_TRAIN && seg->hats->n > 1)
             return TQ_FAIL(err, EINVAL, "adapter %s (%s) cannot be worn with others in training", a->name,
                            a->kind->name);
@@ -178,6 +187,8 @@ toque_status tq_machine_forward(tq_machine *m, const tq_pass *pass, toque_error 
             return TQ_FAIL(err, EINVAL, "token %d at row %d is not in the vocabulary of %d", pass->tokens[t], t, c->V);
 
     TQ_TRY(find_own(pass, &m->own, err));
+    m->prefixed = false;
+    for (int i = 0; i < pass->n_segments; i++) m->prefixed |= tq_segment_prefix(&pass->segments[i]) != NULL;
     m->pass = *pass;
     tq_exec *e = &m->base;
     e->decode = pass->kind == TQ_PASS_DECODE;

@@ -9,6 +9,7 @@ struct tq_machine {
     tq_plan plan;
     tq_pass pass;                 /* the last one */
     const struct tq_adapter *own; /* that replaces tensors of the model in this pass, or NULL */
+    bool prefixed;                /* a row of this pass has a prefix of attention */
     tq_exec base;                 /* what stays the same for all layers of a pass; workers bind copies of it */
     char *block;                  /* all buffers */
 

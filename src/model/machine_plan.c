@@ -56,8 +56,8 @@ static void lay_layers(tq_machine *m, layout *a) {
         m->shared[b] = take(a, T * (size_t)p->width[b], sizeof(float));
         if (m->plan.train) m->grads[b] = take(a, T * (size_t)p->width[b], sizeof(float));
     }
-    if (!m->plan.train) return;
     m->shared_lse = take(a, T * (size_t)c->H, sizeof(float));
+    if (!m->plan.train) return;
     for (int l = 0; l < c->L; l++) {
         if (!tq_machine_keeps(m, l)) continue;
         for (int b = 1; b < p->n_buffers; b++) {

@@ -39,6 +39,9 @@ typedef struct tq_peft {
     void (*shape)(const tq_site_state *s, int i, int *rows, int *cols);
     void (*init)(tq_site_state *s, uint64_t seed, uint32_t site);
     void (*connect)(const tq_site_state *s, tq_site *site); /* puts the hooks in */
+    /* Kinds of virtual tokens have one table instead, a row a token. */
+    size_t (*table_cols)(const tq_model *model);
+    void (*init_table)(tq_adapter *a, uint64_t seed);
     /* How many floats a site derives, and their computation: what depends on the base alone (once), and on values.
      * One worker does a whole site. NULL where there are none. */
     size_t (*n_derived)(const tq_site_state *s);

@@ -84,11 +84,21 @@ struct tq_site {
     int role, layer;
 };
 
+/* n keys and values that stand before a segment's own in every layer l: entry j's key at values + j * row + 2 l G D,
+ * its value G D behind. */
+typedef struct tq_prefix {
+    int n;
+    int64_t row; /* L * 2 * G * D */
+    const float *values;
+    float *const *grads; /* like values; *grads is NULL until it is trained */
+} tq_prefix;
+
 /* A hat: an adapter worn at a scale. sites: [layer * TQ_ROLE_COUNT + role], state == NULL where it adds
  * nothing; NULL: it has none. */
 typedef struct tq_hat {
     const struct tq_adapter *adapter;
     const tq_site *sites;
+    const tq_prefix *prefix; /* NULL: none */
     float scale;
 } tq_hat;
 
@@ -205,6 +215,12 @@ const float *tq_hats_input(tq_exec *e, tq_worker *w, const tq_step *s);
 const float *tq_hats_output_grad(tq_exec *e, tq_worker *w, const tq_step *s);
 /* From the gradient of the base product's input in e->wide to that of x, set or added to the buffer's. */
 void tq_hats_input_grad(tq_exec *e, tq_worker *w, const tq_step *s);
+
+/* --- prefixes of attention (prefix.c) ------------------------------------------------------------------- */
+const tq_prefix *tq_segment_prefix(const tq_segment *seg); /* NULL: it has none */
+/* After a segment's attention to itself, and after the backward of that; with barriers. */
+void tq_prefix_fwd(tq_exec *e, tq_worker *w, const tq_step *s);
+void tq_prefix_bwd(tq_exec *e, tq_worker *w, const tq_step *s);
 
 /* --- used by several ops and by adapters ---------------------------------------------------------------- */
 /* y [T, out] = x [T, in] W^T for rows [t0, t1), by gemm or, in decode, by dot rows, which quantize x first in int8

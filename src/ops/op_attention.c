@@ -70,6 +70,9 @@ static void attention_fwd(tq_exec *e, tq_worker *w, const tq_step *s) {
                 if (piece++ % w->count == w->id)
                     e->k->attn_fwd(w, &a, h, t, t + TQ_ATTN_TILE < a.n ? t + TQ_ATTN_TILE : a.n);
     }
+    if (e->bare) return;
+    tq_barrier(w);
+    tq_prefix_fwd(e, w, s);
 }
 
 static void attention_bwd(tq_exec *e, tq_worker *w, const tq_step *s) {
@@ -85,6 +88,7 @@ static void attention_bwd(tq_exec *e, tq_worker *w, const tq_step *s) {
                                dv + seg->row * kv_row);
     }
     tq_barrier(w);
+    tq_prefix_bwd(e, w, s);
     rope(e, w, dq, e->heads, -1);
     rope(e, w, dk, e->kv_heads, -1);
     tq_barrier(w);

@@ -36,13 +36,14 @@ toque_status tq_recipe_resolve_model(tq_recipe *r, const tq_option_set *given, t
         return TQ_FAIL(err, EINVAL,
                        "eval_split holds out rows of the data, but eval_data already gives a file of them: "
                        "leave one of the two out");
+    int room = model->config.context - (tq_recipe_uses(r, "virtual_tokens") ? (int)r->virtual_tokens : 0);
     if (!tq_recipe_given(given, "max_length")) {
-        r->max_length = model->config.context < 2048 ? model->config.context : 2048;
+        r->max_length = room < 2048 ? room : 2048;
         tq_buf_printf(notes, "max_length %lld: %s\n", (long long)r->max_length,
                       r->max_length < 2048 ? "the model's context" : "the default, within the model's context");
-    } else if (r->max_length > model->config.context) {
-        return TQ_FAIL(err, EINVAL, "max_length %lld is above the model's context of %d", (long long)r->max_length,
-                       model->config.context);
+    } else if (r->max_length > room) {
+        return TQ_FAIL(err, EINVAL, "max_length %lld is above the model's context of %d%s", (long long)r->max_length,
+                       room, room < model->config.context ? ", less its virtual tokens" : "");
     }
     if (!tq_recipe_given(given, "lr")) {
         size_t n = parameters(model);
@@ -73,6 +74,8 @@ toque_status tq_recipe_resolve_model(tq_recipe *r, const tq_option_set *given, t
 toque_status tq_recipe_resolve_rows(tq_recipe *r, const tq_option_set *given, size_t rows, size_t held_out,
                                     tq_buf *notes, toque_error *err) {
     int64_t batch = r->batch_size * r->grad_accum;
+    if (batch > INT32_MAX)
+        return TQ_FAIL(err, EINVAL, "a step of %lld rows is too large: lower batch_size", (long long)batch);
     r->steps_per_epoch = (int64_t)((rows + (size_t)batch - 1) / (size_t)batch);
     r->steps = r->max_steps > 0 ? r->max_steps : (int64_t)ceil(r->epochs * (double)r->steps_per_epoch);
     if (r->warmup >= 1 && r->warmup != floor(r->warmup))

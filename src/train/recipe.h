@@ -13,7 +13,7 @@
 #include "train/optimizer.h"
 #include "train/schedule.h"
 
-#define TQ_METHODS "lora, dora, ia3, full, freeze, norms, bitfit" /* the rows of model/peft.def */
+#define TQ_METHODS "lora, dora, ia3, full, freeze, prefix, norms, bitfit" /* the rows of model/peft.def */
 
 typedef enum tq_keep { TQ_KEEP_BEST, TQ_KEEP_LAST } tq_keep;
 
@@ -28,7 +28,7 @@ typedef struct tq_recipe {
     tq_option_list targets, rank_pattern, alpha_pattern, train_modules, train_pattern;
     double loraplus_lr_ratio;
     int init; /* 1: pissa */
-    int64_t train_layers;
+    int64_t train_layers, virtual_tokens;
     int save_dtype; /* 0: f32, 1: f16, 2: bf16 */
     int64_t max_length, batch_size, grad_accum, max_steps;
     double epochs, lr, warmup, weight_decay, clip, decay, layer_decay, ema;
@@ -49,6 +49,7 @@ typedef struct tq_recipe {
     tq_arena arena; /* owns the texts below */
     /* What the adapter is made with; lists are joined with commas, NULL: the method has none. */
     const char *targets_text, *rank_text, *alpha_text, *own_text;
+    double auto_share; /* above 0: targets are still to be chosen, see auto_targets.h */
     int64_t steps_per_epoch, steps;
 } tq_recipe;
 
@@ -76,6 +77,8 @@ bool tq_recipe_yaml(const tq_recipe *r, tq_buf *out);
 /* The method and the keys that depend on it. */
 toque_status tq_recipe_resolve_method(tq_recipe *r, const tq_option_set *given, tq_model *model, tq_buf *notes,
                                       toque_error *err) TQ_MUST;
+/* Targets chosen later: comma-separated. */
+toque_status tq_recipe_set_targets(tq_recipe *r, const char *text, size_t n, toque_error *err) TQ_MUST;
 bool tq_recipe_given(const tq_option_set *given, const char *key);
 /* Whether the choices made use this key of the table. */
 bool tq_recipe_uses(const tq_recipe *r, const char *key);

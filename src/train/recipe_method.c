@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "train/auto_targets.h"
+
 bool tq_recipe_given(const tq_option_set *given, const char *key) {
     return given && tq_options_given(given, key);
 }
@@ -62,6 +64,13 @@ static toque_status one_item(tq_recipe *r, tq_option_list *list, const char *tex
     *items = text;
     *list = (tq_option_list){.items = items, .len = 1, .cap = 1};
     return TOQUE_OK;
+}
+
+toque_status tq_recipe_set_targets(tq_recipe *r, const char *text, size_t n, toque_error *err) {
+    char *copy = tq_arena_strndup(&r->arena, text, n);
+    if (!copy) return TQ_NOMEM(err);
+    r->targets_text = copy;
+    return one_item(r, &r->targets, copy, err);
 }
 
 /* "embed_tokens" is the parameter *.embed_tokens.weight (and of a model's top, lm_head.weight). */
@@ -121,6 +130,10 @@ toque_status tq_recipe_resolve_method(tq_recipe *r, const tq_option_set *given, 
         tq_buf_printf(notes, "targets %s: the default of method %s\n", r->method_row->targets, r->method);
     }
     TQ_TRY(join(r, &r->targets, &r->targets_text, err));
+    bool asked = false;
+    TQ_TRY(tq_auto_targets_asked(r->targets_text, &asked, &r->auto_share, err));
+    if (asked && !tq_recipe_uses(r, "rank"))
+        return TQ_FAIL(err, EINVAL, "targets auto is for methods with a rank (lora, dora), not for %s", r->method);
     TQ_TRY(join(r, &r->rank_pattern, &r->rank_text, err));
     TQ_TRY(join(r, &r->alpha_pattern, &r->alpha_text, err));
     TQ_TRY(join(r, &r->train_pattern, &r->own_text, err));
@@ -140,6 +153,7 @@ tq_adapter_options tq_recipe_adapter(const tq_recipe *r) {
                                 .alpha_pattern = r->alpha_text,
                                 .own = r->own_text,
                                 .pissa = r->init == 1,
+                                .virtual_tokens = (int)r->virtual_tokens,
                                 .seed = (uint64_t)r->seed};
 }
 
@@ -190,6 +204,7 @@ toque_status tq_recipe_resolve_adapter(tq_recipe *r, const tq_option_set *given,
         r->rslora = a->rslora;
         tq_buf_printf(notes, ", rank %d, alpha %g, dropout %g", a->rank, (double)a->alpha, (double)a->dropout);
     }
+    if (tq_recipe_uses(r, "virtual_tokens")) r->virtual_tokens = a->prefix.n;
     if (tq_recipe_uses(r, "targets")) {
         if (tq_recipe_given(given, "targets")) TQ_TRY(same_targets(r, a, err));
         r->targets = (tq_option_list){0};

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "train/auto_targets.h"
+
 static toque_status load_rows(tq_tune *t, tq_dataset *set, const tq_option_list *paths, toque_error *err) {
     const tq_recipe *r = t->recipe;
     tq_data_options o = {.paths = paths->items,
@@ -63,20 +65,8 @@ static toque_status make_adapter(tq_tune *t, toque_error *err) {
     return TOQUE_OK;
 }
 
-static toque_status make_trainer(tq_tune *t, toque_error *err) {
-    const tq_recipe *r = t->recipe;
-    bool keep_best = r->keep == TQ_KEEP_BEST;
-    int64_t rows = r->batch_size * r->grad_accum;
-    if (rows > INT32_MAX)
-        return TQ_FAIL(err, EINVAL, "a step of %lld rows is too large: lower batch_size", (long long)rows);
-    size_t room;
-    TQ_TRY(tq_memory_plan_make(&t->plan, t->adapter, r->optimizer_row, r->ema > 0, keep_best, &room, err));
-    TQ_TRY(tq_adapter_train(t->adapter, err));
-    if (keep_best) {
-        t->best = TQ_NEW_ARRAY(&t->ctx->mem, float, t->adapter->n);
-        if (!t->best) return TQ_NOMEM(err);
-    }
-    tq_trainer_options o = {
+static tq_trainer_options trainer_options(const tq_recipe *r) {
+    return (tq_trainer_options){
         .objective = r->objective_row,
         .optimizer = r->optimizer_row,
         .schedule = {.kind = tq_schedule_choice(r->scheduler),
@@ -88,12 +78,41 @@ static toque_status make_trainer(tq_tune *t, toque_error *err) {
         .weight_decay = r->weight_decay,
         .ema = r->ema,
         .clip = r->clip,
-        .rows = (int)rows,
+        .rows = (int)(r->batch_size * r->grad_accum),
         .packing = r->packing == 0,
         .shuffle = r->order == 0,
         .seed = (uint64_t)r->seed,
-        .max_bytes = room,
     };
+}
+
+/* Targets that are chosen by their gradients take the place of those that were asked for, in recipe.yaml too. */
+static toque_status choose_targets(tq_tune *t, toque_error *err) {
+    tq_recipe *r = t->recipe;
+    if (!(r->auto_share > 0)) return TOQUE_OK;
+    tq_trainer_options o = trainer_options(r);
+    tq_adapter_options a = tq_recipe_adapter(r);
+    size_t used = atomic_load(&t->ctx->mem.used), limit = t->ctx->mem.limit;
+    if (limit) o.max_bytes = limit > used ? (limit - used) / 2 : 1;
+    tq_buf text;
+    tq_buf_init(&text, &t->ctx->mem, 1 << 20);
+    toque_status status = tq_auto_targets(&text, t->model, &a, &t->data, &o, r->auto_share, &t->notes, err);
+    if (status == TOQUE_OK) status = tq_recipe_set_targets(r, text.data, text.len, err);
+    tq_buf_clear(&text);
+    return status == TOQUE_OK ? make_adapter(t, err) : status;
+}
+
+static toque_status make_trainer(tq_tune *t, toque_error *err) {
+    const tq_recipe *r = t->recipe;
+    bool keep_best = r->keep == TQ_KEEP_BEST;
+    size_t room;
+    TQ_TRY(tq_memory_plan_make(&t->plan, t->adapter, r->optimizer_row, r->ema > 0, keep_best, &room, err));
+    TQ_TRY(tq_adapter_train(t->adapter, err));
+    if (keep_best) {
+        t->best = TQ_NEW_ARRAY(&t->ctx->mem, float, t->adapter->n);
+        if (!t->best) return TQ_NOMEM(err);
+    }
+    tq_trainer_options o = trainer_options(r);
+    o.max_bytes = room;
     TQ_TRY(tq_trainer_init(&t->trainer, t->adapter, &t->data, tq_tune_has_held_out(t) ? &t->held_out : NULL, &o, err));
     t->plan.activations = t->trainer.plan.bytes;
     t->plan.kept_layers = t->trainer.plan.kept_layers;
@@ -123,9 +142,10 @@ toque_status tq_tune_open(tq_tune *t, tq_ctx *ctx, tq_recipe *recipe, const tq_o
     TQ_GO(tq_model_open(&t->model, ctx, recipe->model, err));
     TQ_GO(load_adapter(t, given, err));
     TQ_GO(tq_recipe_resolve_model(recipe, given, t->model, &t->notes, err));
-    TQ_GO(make_adapter(t, err)); /* before the data: a wrong name is told at once */
+    if (!(recipe->auto_share > 0)) TQ_GO(make_adapter(t, err)); /* before the data: a wrong name is told at once */
     TQ_GO(load_data(t, err));
     TQ_GO(tq_recipe_resolve_rows(recipe, given, t->data.n, t->held_out.n, &t->notes, err));
+    TQ_GO(choose_targets(t, err));
     TQ_GO(make_trainer(t, err));
     TQ_GO(describe_inputs(t, err));
     TQ_GO(tq_buf_status(&t->notes, "the notes of the recipe", err));

@@ -236,6 +236,9 @@ static void what_does_not_exist_or_fit_is_refused_with_a_reason(void **state) {
     EXPECT(EINVAL, "take more than the 2 steps", "--scheduler", "wsd", "--max-steps", "2", "--decay", "2");
     EXPECT(EINVAL, "init pissa is for plain LoRA", "--init", "pissa", "--rank-pattern", "q_proj=2");
     EXPECT(EINVAL, "init is not used by method dora, only by: lora", "--method", "dora", "--init", "pissa");
+    EXPECT(EINVAL, "takes a share above 0 and up to 1", "--targets", "auto:2");
+    EXPECT(EINVAL, "not for ia3", "--method", "ia3", "--targets", "auto:0.5");
+    EXPECT(EINVAL, "raise the share", "--targets", "auto:0.001");
     EXPECT(EINVAL, "rank 17 is not possible for self_attn.k_proj, which is 16 x 32", "--rank", "17");
     EXPECT(EINVAL, "rank 99 is not possible for mlp.up_proj", "--rank-pattern", "up_proj=99");
     EXPECT(EINVAL, "'nose' matches none of the targets", "--rank-pattern", "nose=4");
@@ -265,11 +268,13 @@ static void every_choice_resumes_after_kill_to_the_same_bytes(void **state) {
         {"--method", "dora", "--rank", "4", "--loraplus-lr-ratio", "4"},
         {"--rank", "4", "--rank-pattern", "q_proj=2", "--train-modules", "embed_tokens", "--rslora"},
         {"--method", "ia3"},
+        {"--rank", "4", "--targets", "auto:0.3"},
         {"--init", "pissa", "--rank", "4", "--targets", "q_proj,down_proj"},
         {"--method", "full", "--save-dtype", "f16"},
         {"--method", "freeze", "--train-layers", "1"},
         {"--method", "freeze", "--train-pattern", "*.mlp.*"},
         {"--method", "norms"},
+        {"--method", "prefix", "--virtual-tokens", "6"},
         {"--optimizer", "adamw8bit", "--rank", "16", "--scheduler", "wsd", "--decay", "0.3"},
         {"--method", "full", "--optimizer", "muon", "--layer-decay", "0.8"},
         {"--optimizer", "lion", "--ema", "0.95"},

@@ -11,7 +11,7 @@ import sys
 import tempfile
 
 import torch
-from peft import IA3Config, LNTuningConfig, LoraConfig, VeraConfig, get_peft_model, get_peft_model_state_dict
+from peft import IA3Config, LNTuningConfig, LoraConfig, PrefixTuningConfig, VeraConfig, get_peft_model, get_peft_model_state_dict
 
 from llama_gguf import load
 
@@ -30,7 +30,7 @@ def fill(name, t, scale):
     """Small numbers that depend on the tensor's name: set for low-rank matrices, added to all others."""
     i = torch.arange(t.numel(), dtype=torch.float64)
     wave = scale * torch.sin(0.7 * i + fnv(name) % 1000 / 100)
-    old = 0 if any(x in name for x in ("lora_A", "lora_B", "vera_")) else t.double().flatten()
+    old = 0 if any(x in name for x in ("lora_A", "lora_B", "vera_", "prompt_")) else t.double().flatten()
     t.copy_((old + wave).reshape(t.shape).float())
 
 
@@ -44,6 +44,8 @@ def rows():
 
 def saved_name(name):
     """The name in adapter_model.safetensors."""
+    if name.startswith("prompt_encoder"):
+        return "prompt_embeddings"
     name = name.replace(".modules_to_save.default", "").replace(".default", "")
     return name.removesuffix(".weight") if "magnitude" in name else name
 
@@ -119,6 +121,7 @@ for arch in ("llama", "qwen2"):
     run("pissa", arch, path, lora(init_lora_weights="pissa"), lr=1e-3, scale=0.0)
     run("ia3", arch, path, IA3Config(target_modules=["k_proj", "v_proj", "down_proj"],
                                      feedforward_modules=["down_proj"], task_type="CAUSAL_LM"))
+    run("prefix", arch, path, PrefixTuningConfig(num_virtual_tokens=5, task_type="CAUSAL_LM"), scale=0.5)
     run("norms", arch, path, LNTuningConfig(target_modules=["input_layernorm", "post_attention_layernorm", "norm"],
                                             task_type="CAUSAL_LM"))
     run("full", arch, path, trained=lambda n: True, lr=1e-3, scale=0.0)
