@@ -1,0 +1,483 @@
+/* The store: opening, documents in and out. See store.h. */
+#include "rag/store.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/io.h"
+#include "kernels/half.h"
+
+enum { BUSY_MS = 20000 };
+
+/* Statements that are prepared once. */
+enum {
+    FIND,
+    INSERT_DOCUMENT,
+    INSERT_PAIR,
+    INSERT_CHUNK,
+    INSERT_VECTORS,
+    INSERT_TERMS,
+    DELETE_TERMS,
+    DELETE_DOCUMENT,
+    TOUCH,
+    CHUNKS_OF,
+    TEXT_OF,
+    PASSAGE,
+    STATEMENTS
+};
+static const char *const texts[STATEMENTS] = {
+    [FIND] = "SELECT id, hash, size, mtime, root FROM documents WHERE uri = ?",
+    [INSERT_DOCUMENT] =
+        "INSERT INTO documents(uri, root, hash, size, mtime, format, title, language, chunks, blocks, text)"
+        " VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    [INSERT_PAIR] = "INSERT OR REPLACE INTO metadata VALUES(?, ?, ?)",
+    [INSERT_CHUNK] = "INSERT INTO chunks VALUES(?, ?, ?, ?, ?, ?, ?, ?)",
+    [INSERT_VECTORS] = "INSERT INTO vectors VALUES(?, ?, ?, ?)",
+    [INSERT_TERMS] = "INSERT INTO terms(rowid, passage) VALUES(?, ?)",
+    [DELETE_TERMS] = "INSERT INTO terms(terms, rowid, passage) VALUES('delete', ?, ?)",
+    [DELETE_DOCUMENT] = "DELETE FROM documents WHERE id = ?",
+    [TOUCH] = "UPDATE documents SET size = ?, mtime = ? WHERE id = ?",
+    [CHUNKS_OF] = "SELECT id, start, end, heading FROM chunks WHERE document = ?",
+    [TEXT_OF] = "SELECT language, text FROM documents WHERE id = ?",
+    [PASSAGE] = "SELECT d.uri, d.title, d.language, c.heading, c.start, c.end, c.context_start, c.context_end, c.page,"
+                " substr(d.text, c.start + 1, c.end - c.start),"
+                " CASE WHEN c.context_end - c.context_start = c.end - c.start THEN NULL"
+                " ELSE substr(d.text, c.context_start + 1, c.context_end - c.context_start) END"
+                " FROM chunks c JOIN documents d ON d.id = c.document WHERE c.id = ?",
+};
+
+static toque_status statement(tq_store *store, int which, sqlite3_stmt **s, toque_error *err) {
+    if (!store->statements[which]) TQ_TRY(tq_sql_prepare(store->db, &store->statements[which], texts[which], err));
+    *s = store->statements[which];
+    sqlite3_reset(*s);
+    return TOQUE_OK;
+}
+
+/* ---- opening
+ * --------------------------------------------------------------------------------------------------------- */
+
+static toque_status start(tq_store **result, tq_ctx *ctx, const char *path, int flags, toque_error *err) {
+    *result = NULL;
+    tq_store *store = TQ_NEW(&ctx->mem, tq_store);
+    if (!store) return TQ_NOMEM(err);
+    store->ctx = ctx;
+    store->mem = &ctx->mem;
+    tq_arena_init(&store->arena, store->mem, 4096);
+    store->path = tq_arena_strndup(&store->arena, path, strlen(path));
+    toque_status status = store->path ? TOQUE_OK : TQ_NOMEM(err);
+    if (status == TOQUE_OK && sqlite3_open_v2(path, &store->db, flags, NULL) != SQLITE_OK)
+        status = store->db ? tq_sql_fail(store->db, err) : TQ_NOMEM(err);
+    if (status == TOQUE_OK) {
+        sqlite3_busy_timeout(store->db, BUSY_MS);
+        sqlite3_extended_result_codes(store->db, 1);
+        sqlite3_db_config(store->db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
+        sqlite3_db_config(store->db, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, NULL);
+        status = tq_sql_exec(store->db,
+                             "PRAGMA foreign_keys = ON; PRAGMA synchronous = NORMAL;"
+                             "PRAGMA cache_size = -65536",
+                             err);
+    }
+    if (status == TOQUE_OK) status = tq_bm25_register(store->db, &store->bm25, err);
+    if (status == TOQUE_OK)
+        *result = store;
+    else
+        tq_store_close(store);
+    return status;
+}
+
+toque_status tq_store_open(tq_store **result, tq_ctx *ctx, const char *path, bool write, toque_error *err) {
+    *result = NULL;
+    if (!tq_path_exists(path))
+        return TQ_FAIL(err, ENOTFOUND, "there is no store %s: make one with toque rag add %s PATH...", path, path);
+    if (tq_path_is_dir(path)) return TQ_FAIL(err, EINVAL, "%s is a folder; a store is a file", path);
+    tq_store *store;
+    /* A reader of a WAL file writes to the file beside it; where it may not, the file is read as it stands. */
+    bool may_write = access(path, W_OK) == 0;
+    TQ_TRY(start(&store, ctx, path, write || may_write ? SQLITE_OPEN_READWRITE : SQLITE_OPEN_READONLY, err));
+    toque_status status = tq_schema_load(store, write, err);
+    if (status == TOQUE_OK)
+        *result = store;
+    else
+        tq_store_close(store);
+    return status;
+}
+
+toque_status tq_store_create(tq_store **result, tq_ctx *ctx, const char *path, const tq_embedder *e,
+                             const tq_chunk_options *chunk, toque_error *err) {
+    *result = NULL;
+    if (tq_path_exists(path)) return TQ_FAIL(err, EINVAL, "%s is there already", path);
+    if (chunk->budget < 16 || chunk->budget > e->max_tokens || chunk->overlap < 0 || chunk->overlap * 2 > chunk->budget)
+        return TQ_FAIL(err, EINVAL,
+                       "chunks of %d tokens that share %d are not possible: from 16 to %d (what the embedder "
+                       "takes), and at most half of it shared",
+                       chunk->budget, chunk->overlap, e->max_tokens);
+    tq_store *store;
+    TQ_TRY(start(&store, ctx, path, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, err));
+    toque_status status = tq_schema_create(store, e, chunk, err);
+    if (status == TOQUE_OK) status = tq_schema_load(store, true, err);
+    if (status == TOQUE_OK) {
+        *result = store;
+        return TOQUE_OK;
+    }
+    tq_store_close(store);
+    unlink(path); /* it was not there before */
+    return status;
+}
+
+void tq_store_close(tq_store *store) {
+    if (!store) return;
+    tq_mem *mem = store->mem;
+    for (int i = 0; i < STATEMENTS; i++) sqlite3_finalize(store->statements[i]);
+    for (int i = 0; i < store->n_analyzers; i++) tq_analyzer_free(store->analyzers[i].analyzer);
+    sqlite3_close(store->db);
+    tq_arena_clear(&store->arena);
+    tq_free(mem, store);
+}
+
+toque_status tq_store_check(const tq_store *store, const tq_embedder *e, toque_error *err) {
+    const tq_store_facts *f = &store->facts;
+    const char *what = NULL;
+    if (strcmp(f->hash, e->hash) != 0)
+        what = "weights or vocabulary";
+    else if (f->dim != e->dim)
+        what = "dimension";
+    else if (strcmp(f->pooling, e->pooling) != 0)
+        what = "pooling";
+    else if (strcmp(f->query_prefix, e->query_prefix) != 0 || strcmp(f->passage_prefix, e->passage_prefix) != 0)
+        what = "prefixes";
+    if (!what) return TOQUE_OK;
+    return TQ_FAIL(err, EINVAL,
+                   "%s was embedded with %s, and %s has other %s: embed it anew with toque rag add %s --reembed "
+                   "--embedder %s",
+                   store->path, f->embedder, e->name, what, store->path, e->name);
+}
+
+toque_status tq_store_analyzer(tq_store *store, const char *language, tq_analyzer **a, toque_error *err) {
+    enum { MAX = sizeof store->analyzers / sizeof *store->analyzers };
+    for (int i = 0; i < store->n_analyzers; i++)
+        if (strcmp(store->analyzers[i].language, language) == 0) {
+            *a = store->analyzers[i].analyzer;
+            return TOQUE_OK;
+        }
+    if (store->n_analyzers == MAX) tq_analyzer_free(store->analyzers[--store->n_analyzers].analyzer);
+    TQ_TRY(tq_analyzer_new(a, store->mem, language, err));
+    snprintf(store->analyzers[store->n_analyzers].language, sizeof store->analyzers->language, "%s", language);
+    store->analyzers[store->n_analyzers++].analyzer = *a;
+    return TOQUE_OK;
+}
+
+toque_status tq_store_number(tq_store *store, const char *sql, int64_t *n, toque_error *err) {
+    sqlite3_stmt *s;
+    bool row;
+    TQ_TRY(tq_sql_prepare(store->db, &s, sql, err));
+    toque_status status = tq_sql_step(s, &row, err);
+    if (status == TOQUE_OK) *n = row ? sqlite3_column_int64(s, 0) : 0;
+    sqlite3_finalize(s);
+    return status;
+}
+
+/* ---- writing
+ * --------------------------------------------------------------------------------------------------------- */
+
+/* The index entries of a chunk's passage, put in or taken out. */
+static toque_status index_passage(tq_store *store, int which, tq_analyzer *a, int64_t chunk, const char *heading,
+                                  const char *text, size_t n, tq_buf *passage, tq_buf *terms, toque_error *err) {
+    sqlite3_stmt *s;
+    tq_buf_reset(passage);
+    tq_buf_reset(terms);
+    if (!tq_passage(passage, heading, text, n)) return tq_buf_status(passage, "a passage", err);
+    TQ_TRY(tq_terms(a, passage->data, passage->len, terms, NULL, err));
+    TQ_TRY(statement(store, which, &s, err));
+    sqlite3_bind_int64(s, 1, chunk);
+    sqlite3_bind_text(s, 2, terms->data, (int)terms->len, SQLITE_STATIC);
+    return tq_sql_run(s, err);
+}
+
+/* Takes a document out, inside a transaction. Its terms have to be told to the index as they were put in. */
+static toque_status take_out(tq_store *store, int64_t document, toque_error *err) {
+    sqlite3_stmt *text, *chunks, *s;
+    bool row;
+    toque_status status;
+    tq_buf passage, terms;
+    tq_analyzer *a;
+    tq_buf_init(&passage, store->mem, SIZE_MAX / 4);
+    tq_buf_init(&terms, store->mem, SIZE_MAX / 4);
+    TQ_GO(statement(store, TEXT_OF, &text, err));
+    sqlite3_bind_int64(text, 1, document);
+    TQ_GO(tq_sql_step(text, &row, err));
+    if (!row) goto done;
+    TQ_GO(tq_store_analyzer(store, tq_sql_column(text, 0), &a, err));
+    const char *data = sqlite3_column_blob(text, 1);
+    int64_t size = sqlite3_column_bytes(text, 1);
+    TQ_GO(statement(store, CHUNKS_OF, &chunks, err));
+    sqlite3_bind_int64(chunks, 1, document);
+    for (;;) {
+        TQ_GO(tq_sql_step(chunks, &row, err));
+        if (!row) break;
+        int64_t from = sqlite3_column_int64(chunks, 1), to = sqlite3_column_int64(chunks, 2);
+        if (from < 0 || to < from || to > size) {
+            status = TQ_FAIL(err, EFORMAT, "%s is damaged (a chunk lies outside its document)", store->path);
+            goto done;
+        }
+        TQ_GO(index_passage(store, DELETE_TERMS, a, sqlite3_column_int64(chunks, 0), tq_sql_column(chunks, 3),
+                            data + from, (size_t)(to - from), &passage, &terms, err));
+    }
+    sqlite3_reset(text);
+    TQ_GO(statement(store, DELETE_DOCUMENT, &s, err));
+    sqlite3_bind_int64(s, 1, document);
+    TQ_GO(tq_sql_run(s, err));
+done:
+    if (store->statements[TEXT_OF]) sqlite3_reset(store->statements[TEXT_OF]);
+    if (store->statements[CHUNKS_OF]) sqlite3_reset(store->statements[CHUNKS_OF]);
+    tq_buf_clear(&passage);
+    tq_buf_clear(&terms);
+    return status;
+}
+
+static toque_status put_pairs(tq_store *store, int64_t document, const tq_doc_pair *pairs, size_t n, toque_error *err) {
+    for (size_t i = 0; i < n; i++) {
+        sqlite3_stmt *s;
+        TQ_TRY(statement(store, INSERT_PAIR, &s, err));
+        sqlite3_bind_int64(s, 1, document);
+        tq_sql_text(s, 2, pairs[i].key);
+        tq_sql_text(s, 3, pairs[i].value);
+        TQ_TRY(tq_sql_run(s, err));
+    }
+    return TOQUE_OK;
+}
+
+/* Bytes with the largest of a row at 127, and the scale that leads back. */
+static float quantize(int8_t *q, const float *x, int64_t n) {
+    float most = 0;
+    for (int64_t i = 0; i < n; i++) most = fabsf(x[i]) > most ? fabsf(x[i]) : most;
+    float up = most > 0 ? 127 / most : 0;
+    for (int64_t i = 0; i < n; i++) q[i] = (int8_t)lrintf(x[i] * up);
+    return most / 127;
+}
+
+static toque_status put_vectors(tq_store *store, int64_t document, const float *v, size_t n, toque_error *err) {
+    size_t dim = (size_t)store->facts.dim;
+    float *scales = tq_alloc(store->mem, n, sizeof *scales);
+    int8_t *bytes = tq_alloc(store->mem, n * dim, 1);
+    uint16_t *halves = tq_alloc(store->mem, n * dim, sizeof *halves);
+    toque_status status = scales && bytes && halves ? TOQUE_OK : TQ_NOMEM(err);
+    sqlite3_stmt *s;
+    if (status != TOQUE_OK) goto done;
+    for (size_t i = 0; i < n * dim; i++)
+        if (!isfinite(v[i])) {
+            status = TQ_FAIL(err, ENONFINITE, "the embedder gave a vector that is not finite");
+            goto done;
+        }
+    for (size_t i = 0; i < n; i++) scales[i] = quantize(bytes + i * dim, v + i * dim, (int64_t)dim);
+    for (size_t i = 0; i < n * dim; i++) halves[i] = tq_float_to_half(v[i]);
+    TQ_GO(statement(store, INSERT_VECTORS, &s, err));
+    sqlite3_bind_int64(s, 1, document);
+    sqlite3_bind_blob64(s, 2, scales, n * sizeof *scales, SQLITE_STATIC);
+    sqlite3_bind_blob64(s, 3, bytes, n * dim, SQLITE_STATIC);
+    sqlite3_bind_blob64(s, 4, halves, n * dim * sizeof *halves, SQLITE_STATIC);
+    TQ_GO(tq_sql_run(s, err));
+done:
+    tq_free(store->mem, scales);
+    tq_free(store->mem, bytes);
+    tq_free(store->mem, halves);
+    return status;
+}
+
+static toque_status put_document(tq_store *store, const tq_source *src, const tq_doc *doc, size_t n_chunks,
+                                 toque_error *err) {
+    uint32_t *blocks = tq_alloc(store->mem, doc->n * 5, sizeof *blocks);
+    if (!blocks) return TQ_NOMEM(err);
+    for (size_t i = 0; i < doc->n; i++) {
+        const tq_block *b = &doc->blocks[i];
+        const uint32_t row[5] = {(uint32_t)b->kind | (uint32_t)b->level << 8, (uint32_t)b->page, b->start, b->end, 0};
+        memcpy(blocks + 5 * i, row, sizeof row);
+    }
+    sqlite3_stmt *s;
+    toque_status status;
+    TQ_GO(statement(store, INSERT_DOCUMENT, &s, err));
+    tq_sql_text(s, 1, src->uri);
+    tq_sql_text(s, 2, src->root);
+    tq_sql_text(s, 3, src->hash);
+    sqlite3_bind_int64(s, 4, src->size);
+    sqlite3_bind_int64(s, 5, src->mtime);
+    tq_sql_text(s, 6, src->format);
+    tq_sql_text(s, 7, src->title);
+    tq_sql_text(s, 8, src->language);
+    sqlite3_bind_int64(s, 9, (sqlite3_int64)n_chunks);
+    sqlite3_bind_blob64(s, 10, blocks, doc->n * 5 * sizeof *blocks, SQLITE_STATIC);
+    sqlite3_bind_blob64(s, 11, doc->text.data, doc->text.len, SQLITE_STATIC);
+    TQ_GO(tq_sql_run(s, err));
+done:
+    tq_free(store->mem, blocks);
+    return status;
+}
+
+static toque_status put_chunks(tq_store *store, int64_t document, const tq_source *src, const tq_doc *doc,
+                               const tq_chunks *chunks, toque_error *err) {
+    tq_buf passage, terms;
+    tq_analyzer *a;
+    toque_status status;
+    tq_buf_init(&passage, store->mem, SIZE_MAX / 4);
+    tq_buf_init(&terms, store->mem, SIZE_MAX / 4);
+    TQ_GO(tq_store_analyzer(store, src->language, &a, err));
+    for (size_t i = 0; i < chunks->n; i++) {
+        const tq_chunk *c = &chunks->items[i];
+        int64_t id = tq_chunk_id(document, (int64_t)i);
+        const char *heading = chunks->headings.data + c->heading;
+        sqlite3_stmt *s;
+        TQ_GO(statement(store, INSERT_CHUNK, &s, err));
+        const int64_t numbers[7] = {id, document, c->start, c->end, c->context_start, c->context_end, c->page};
+        for (int j = 0; j < 7; j++) sqlite3_bind_int64(s, j + 1, numbers[j]);
+        tq_sql_text(s, 8, heading);
+        TQ_GO(tq_sql_run(s, err));
+        TQ_GO(index_passage(store, INSERT_TERMS, a, id, heading, doc->text.data + c->start, c->end - c->start, &passage,
+                            &terms, err));
+    }
+done:
+    tq_buf_clear(&passage);
+    tq_buf_clear(&terms);
+    return status;
+}
+
+/* Ends a transaction with what came of it. */
+static toque_status finish(tq_store *store, toque_status status, toque_error *err) {
+    if (status == TOQUE_OK) status = tq_sql_exec(store->db, "COMMIT", err);
+    if (status != TOQUE_OK) sqlite3_exec(store->db, "ROLLBACK", NULL, NULL, NULL);
+    return status;
+}
+
+toque_status tq_store_put(tq_store *store, const tq_source *src, const tq_doc *doc, const tq_chunks *chunks,
+                          const float *vectors, const tq_doc_pair *pairs, size_t n_pairs, toque_error *err) {
+    if (chunks->n >= 1 << TQ_CHUNK_BITS)
+        return TQ_FAIL(err, ELIMIT, "the document has %zu chunks, more than %d: split it", chunks->n,
+                       1 << TQ_CHUNK_BITS);
+    TQ_TRY(tq_sql_exec(store->db, "BEGIN IMMEDIATE", err));
+    tq_source old;
+    bool is_there;
+    toque_status status;
+    TQ_GO(tq_store_find(store, src->uri, &old, &is_there, err));
+    if (is_there) TQ_GO(take_out(store, old.id, err));
+    TQ_GO(put_document(store, src, doc, chunks->n, err));
+    int64_t document = sqlite3_last_insert_rowid(store->db);
+    TQ_GO(put_pairs(store, document, doc->pairs, doc->n_pairs, err));
+    TQ_GO(put_pairs(store, document, pairs, n_pairs, err));
+    TQ_GO(put_chunks(store, document, src, doc, chunks, err));
+    if (vectors && chunks->n) TQ_GO(put_vectors(store, document, vectors, chunks->n, err));
+done:
+    return finish(store, status, err);
+}
+
+toque_status tq_store_remove(tq_store *store, int64_t document, toque_error *err) {
+    TQ_TRY(tq_sql_exec(store->db, "BEGIN IMMEDIATE", err));
+    return finish(store, take_out(store, document, err), err);
+}
+
+toque_status tq_store_touch(tq_store *store, int64_t document, int64_t size, int64_t mtime, const tq_doc_pair *pairs,
+                            size_t n_pairs, toque_error *err) {
+    TQ_TRY(tq_sql_exec(store->db, "BEGIN IMMEDIATE", err));
+    sqlite3_stmt *s;
+    toque_status status = statement(store, TOUCH, &s, err);
+    if (status == TOQUE_OK) {
+        sqlite3_bind_int64(s, 1, size);
+        sqlite3_bind_int64(s, 2, mtime);
+        sqlite3_bind_int64(s, 3, document);
+        status = tq_sql_run(s, err);
+    }
+    if (status == TOQUE_OK) status = put_pairs(store, document, pairs, n_pairs, err);
+    return finish(store, status, err);
+}
+
+/* ---- reading
+ * --------------------------------------------------------------------------------------------------------- */
+
+toque_status tq_store_find(tq_store *store, const char *uri, tq_source *found, bool *is_there, toque_error *err) {
+    sqlite3_stmt *s;
+    TQ_TRY(statement(store, FIND, &s, err));
+    tq_sql_text(s, 1, uri);
+    TQ_TRY(tq_sql_step(s, is_there, err));
+    if (!*is_there) return TOQUE_OK;
+    *found = (tq_source){.id = sqlite3_column_int64(s, 0),
+                         .uri = uri,
+                         .hash = tq_sql_column(s, 1),
+                         .size = sqlite3_column_int64(s, 2),
+                         .mtime = sqlite3_column_int64(s, 3),
+                         .root = tq_sql_column(s, 4)};
+    return TOQUE_OK;
+}
+
+static const char *copy_column(tq_arena *arena, sqlite3_stmt *s, int i, size_t *n) {
+    const char *data = sqlite3_column_blob(s, i);
+    *n = (size_t)sqlite3_column_bytes(s, i);
+    return tq_arena_strndup(arena, data ? data : "", *n);
+}
+
+toque_status tq_store_passage(tq_store *store, int64_t chunk, tq_arena *arena, tq_passage_info *p, toque_error *err) {
+    sqlite3_stmt *s;
+    bool row;
+    size_t n;
+    TQ_TRY(statement(store, PASSAGE, &s, err));
+    sqlite3_bind_int64(s, 1, chunk);
+    TQ_TRY(tq_sql_step(s, &row, err));
+    if (!row)
+        return TQ_FAIL(err, EFORMAT,
+                       "%s is damaged (chunk %lld of the index is missing), or was changed while it was read",
+                       store->path, (long long)chunk);
+    *p = (tq_passage_info){.chunk = chunk,
+                           .document = tq_chunk_document(chunk),
+                           .ordinal = tq_chunk_ordinal(chunk),
+                           .uri = copy_column(arena, s, 0, &n),
+                           .title = copy_column(arena, s, 1, &n),
+                           .language = copy_column(arena, s, 2, &n),
+                           .heading = copy_column(arena, s, 3, &n),
+                           .start = sqlite3_column_int64(s, 4),
+                           .end = sqlite3_column_int64(s, 5),
+                           .context_start = sqlite3_column_int64(s, 6),
+                           .context_end = sqlite3_column_int64(s, 7),
+                           .page = sqlite3_column_int(s, 8)};
+    p->text = copy_column(arena, s, 9, &p->text_len);
+    p->context = p->text;
+    p->context_len = p->text_len;
+    if (sqlite3_column_type(s, 10) != SQLITE_NULL) p->context = copy_column(arena, s, 10, &p->context_len);
+    sqlite3_reset(s);
+    if (!p->uri || !p->title || !p->language || !p->heading || !p->text || !p->context) return TQ_NOMEM(err);
+    if ((int64_t)p->text_len != p->end - p->start || (int64_t)p->context_len != p->context_end - p->context_start)
+        return TQ_FAIL(err, EFORMAT, "%s is damaged (a chunk lies outside its document)", store->path);
+    return TOQUE_OK;
+}
+
+toque_status tq_store_halves(tq_store *store, int64_t chunk, uint16_t *out, toque_error *err) {
+    sqlite3_blob *blob;
+    int64_t row = tq_chunk_document(chunk), at = tq_chunk_ordinal(chunk) * store->facts.dim * 2;
+    if (sqlite3_blob_open(store->db, "main", "vectors", "halves", row, 0, &blob) != SQLITE_OK)
+        return tq_sql_fail(store->db, err);
+    int n = (int)(store->facts.dim * 2);
+    int r = at + n <= sqlite3_blob_bytes(blob) ? sqlite3_blob_read(blob, out, n, (int)at) : SQLITE_CORRUPT;
+    sqlite3_blob_close(blob);
+    if (r != SQLITE_OK)
+        return TQ_FAIL(err, EFORMAT, "%s is damaged (vectors of document %lld)", store->path, (long long)row);
+    return TOQUE_OK;
+}
+
+toque_status tq_store_list(tq_store *store, tq_list_fn *visit, void *arg, toque_error *err) {
+    sqlite3_stmt *s;
+    TQ_TRY(tq_sql_prepare(store->db, &s,
+                          "SELECT id, chunks, size, mtime, length(text), uri, title, format, language, root"
+                          " FROM documents ORDER BY uri",
+                          err));
+    toque_status status;
+    for (bool row;;) {
+        TQ_GO(tq_sql_step(s, &row, err));
+        if (!row) break;
+        const tq_listed d = {sqlite3_column_int64(s, 0), sqlite3_column_int64(s, 1), sqlite3_column_int64(s, 2),
+                             sqlite3_column_int64(s, 3), sqlite3_column_int64(s, 4), tq_sql_column(s, 5),
+                             tq_sql_column(s, 6),        tq_sql_column(s, 7),        tq_sql_column(s, 8),
+                             tq_sql_column(s, 9)};
+        TQ_GO(visit(arg, &d, err));
+    }
+done:
+    sqlite3_finalize(s);
+    return status;
+}
