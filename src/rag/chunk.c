@@ -114,38 +114,18 @@ static toque_status add_cut(cutter *c, size_t base, size_t start, size_t end, si
     return add_unit(c, start, end, t1 > t0 ? t1 - t0 : 1, page);
 }
 
-/* The end of the line of code at `at`. */
-static bool next_line(const char *text, size_t at, size_t limit, size_t *start, size_t *end) {
-    while (at < limit && (text[at] == '\n' || text[at] == '\r')) at++;
-    if (at >= limit) return false;
-    const char *nl = memchr(text + at, '\n', limit - at);
-    *start = at;
-    *end = nl ? (size_t)(nl - text) : limit;
-    return true;
-}
-
 static toque_status add_block(cutter *c, const tq_block *b) {
     const char *text = c->doc->text.data;
     c->ends.len = 0;
     TQ_TRY(c->e->tokenize(c->e->self, text + b->start, b->end - b->start, &c->ends, c->err));
     size_t t = 0, at = b->start, start, end;
-    for (;;) {
-        bool more;
-        if (b->kind == TQ_BLOCK_ROW) {
-            more = at < b->end;
-            start = at;
-            end = b->end;
-        } else if (b->kind == TQ_BLOCK_CODE) {
-            more = next_line(text, at, b->end, &start, &end);
-        } else {
-            more = tq_sentence_next(text, at, b->end, &start, &end);
-        }
-        if (!more) return TOQUE_OK;
+    while (tq_unit_next(text, b->kind, at, b->end, &start, &end)) {
         size_t t0 = t;
         while (t < c->ends.len && b->start + c->ends.at[t] <= end) t++;
         TQ_TRY(add_cut(c, b->start, start, end, t0, t, b->page));
         at = end;
     }
+    return TOQUE_OK;
 }
 
 /* ---- gathering ----------------------------------------------------------------------------------------------- */

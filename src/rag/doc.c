@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include "text/unicode.h"
+
 static bool blank(char c) {
     return c == ' ' || (c >= '\t' && c <= '\r');
 }
@@ -142,5 +144,8 @@ toque_status tq_doc_status(tq_doc *doc, toque_error *err) {
     if (doc->failed) return TQ_NOMEM(err);
     if (doc->text.over)
         return TQ_FAIL(err, ELIMIT, "the text is longer than %d MiB: split the document", TQ_DOC_MAX_TEXT >> 20);
-    return tq_buf_status(&doc->text, "the text", err);
+    TQ_TRY(tq_buf_status(&doc->text, "the text", err));
+    size_t valid = tq_utf8_valid_prefix(doc->text.data, doc->text.len);
+    if (valid < doc->text.len) return TQ_FAIL(err, EFORMAT, "byte %zu of its text is no UTF-8", valid);
+    return TOQUE_OK;
 }

@@ -51,7 +51,8 @@ void tq_doc_mark(tq_doc *doc, tq_block_kind kind, int level, size_t start, size_
 /* The first title stays. White space is squeezed; nothing is kept of an empty one. */
 void tq_doc_title(tq_doc *doc, const char *s, size_t n);
 void tq_doc_pair_add(tq_doc *doc, const char *key, const char *value, size_t n);
-/* OK, or ENOMEM, or ELIMIT when the text is longer than TQ_DOC_MAX_TEXT. Ends an open block. */
+/* OK, or ENOMEM, or ELIMIT when the text is longer than TQ_DOC_MAX_TEXT, or EFORMAT when it is no UTF-8. Ends an open
+ * block. */
 toque_status tq_doc_status(tq_doc *doc, toque_error *err) TQ_MUST;
 
 #endif

@@ -45,7 +45,7 @@ static bool numeric(const char *s) {
     return *s && s[n] == 0 && strpbrk(s, "0123456789");
 }
 
-static toque_status no_such_key(tq_store *store, const char *key, toque_error *err) {
+static toque_status no_such_key(tq_rag *store, const char *key, toque_error *err) {
     char list[300] = "";
     size_t len = 0;
     sqlite3_stmt *s;
@@ -58,8 +58,7 @@ static toque_status no_such_key(tq_store *store, const char *key, toque_error *e
 }
 
 /* Sets the bits of the documents that the condition (not negated) holds for. */
-static toque_status select_documents(tq_store *store, const condition *c, uint64_t *words, int64_t n,
-                                     toque_error *err) {
+static toque_status select_documents(tq_rag *store, const condition *c, uint64_t *words, int64_t n, toque_error *err) {
     char sql[400];
     const char *own = column(c->key);
     /* Numbers are compared as such where both sides are. */
@@ -90,7 +89,7 @@ done:
     return status;
 }
 
-static toque_status check_key(tq_store *store, const char *key, toque_error *err) {
+static toque_status check_key(tq_rag *store, const char *key, toque_error *err) {
     sqlite3_stmt *s;
     bool row;
     if (column(key)) return TOQUE_OK;
@@ -102,10 +101,10 @@ static toque_status check_key(tq_store *store, const char *key, toque_error *err
     return row ? TOQUE_OK : no_such_key(store, key, err);
 }
 
-toque_status tq_filter(tq_store *store, const char *const *filters, size_t n, tq_bitmap *allowed, toque_error *err) {
+toque_status tq_filter(tq_rag *store, const char *const *filters, size_t n, tq_bitmap *allowed, toque_error *err) {
     *allowed = (tq_bitmap){0};
     int64_t last;
-    TQ_TRY(tq_store_number(store, "SELECT coalesce(max(id), 0) FROM documents", &last, err));
+    TQ_TRY(tq_rag_number(store, "SELECT coalesce(max(id), 0) FROM documents", &last, err));
     size_t words = (size_t)last / 64 + 1;
     allowed->n = last + 1;
     allowed->words = tq_alloc(store->mem, words, sizeof(uint64_t));

@@ -13,9 +13,9 @@ tq_search_options tq_search_defaults(void) {
         .mode = TQ_SEARCH_HYBRID, .k = 5, .rrf_k = 60, .vector_weight = 0.5, .mmr = 1, .k1 = 1.2, .b = 0.75};
 }
 
-toque_status tq_searcher_init(tq_searcher *s, tq_store *store, const tq_embedder *embedder, toque_error *err) {
+toque_status tq_searcher_init(tq_searcher *s, tq_rag *store, const tq_embedder *embedder, toque_error *err) {
     *s = (tq_searcher){.store = store};
-    if (embedder) TQ_TRY(tq_store_check(store, embedder, err));
+    if (embedder) TQ_TRY(tq_rag_check(store, embedder, err));
     s->embedder = embedder && embedder->dim ? embedder : NULL;
     return TOQUE_OK;
 }
@@ -64,10 +64,10 @@ static toque_status vector_stage(tq_searcher *s, const char *text, const tq_bitm
 }
 
 /* Appends the terms of text in one language, without its words that are stop words of `spoken`. */
-static toque_status terms_in(tq_store *store, const char *language, const char *spoken, const char *text, tq_buf *out,
+static toque_status terms_in(tq_rag *store, const char *language, const char *spoken, const char *text, tq_buf *out,
                              toque_error *err) {
     tq_analyzer *a;
-    TQ_TRY(tq_store_analyzer(store, language, &a, err));
+    TQ_TRY(tq_rag_analyzer(store, language, &a, err));
     if (!*spoken || strcmp(language, spoken) == 0) return tq_terms(a, text, strlen(text), out, NULL, err);
     for (const char *p = text; *p;) { /* word by word: what stands between blanks */
         size_t n = strcspn(p, " \t\r\n");
@@ -97,7 +97,7 @@ static void drop_repeated(tq_buf *out, size_t from) {
     tq_buf_cut(out, to);
 }
 
-toque_status tq_query_terms(tq_store *store, const char *text, const char *language, tq_buf *out, toque_error *err) {
+toque_status tq_query_terms(tq_rag *store, const char *text, const char *language, tq_buf *out, toque_error *err) {
     if (language) return terms_in(store, language, language, text, out, err);
     const char *spoken = tq_detect_language(text, strlen(text));
     sqlite3_stmt *s;
@@ -118,7 +118,7 @@ done:
 
 static toque_status bm25_stage(tq_searcher *s, const char *text, const tq_search_options *o, const tq_bitmap *allowed,
                                tq_top *top, toque_error *err) {
-    tq_store *store = s->store;
+    tq_rag *store = s->store;
     tq_buf terms;
     tq_buf_init(&terms, store->mem, 1 << 20);
     store->bm25.k1 = o->k1;
@@ -169,7 +169,7 @@ static int by_score(const void *a, const void *b) {
 
 /* Reorders the best of n sorted hits so that the first k are chosen by MMR. */
 static toque_status diversify(tq_searcher *s, tq_hit *hits, size_t n, const tq_search_options *o, toque_error *err) {
-    tq_store *store = s->store;
+    tq_rag *store = s->store;
     size_t dim = (size_t)store->facts.dim;
     if (!s->embedder) return TQ_FAIL(err, EINVAL, "diversification compares vectors, and %s has none", store->path);
     if (n < 2) return TOQUE_OK;
@@ -180,7 +180,7 @@ static toque_status diversify(tq_searcher *s, tq_hit *hits, size_t n, const tq_s
     if (status != TOQUE_OK) goto done;
     double high = hits[0].score, low = hits[n - 1].score;
     for (size_t i = 0; i < n; i++) {
-        TQ_GO(tq_store_halves(store, hits[i].passage.chunk, half, err));
+        TQ_GO(tq_rag_halves(store, hits[i].passage.chunk, half, err));
         for (size_t j = 0; j < dim; j++) v[i * dim + j] = tq_half_to_float(half[j]);
         rel[i] = high > low ? (hits[i].score - low) / (high - low) : 1;
         near[i] = -1;
@@ -232,7 +232,7 @@ static toque_status check_options(const tq_search_options *o, toque_error *err) 
 
 toque_status tq_search(tq_searcher *s, tq_hits *hits, const char *text, const tq_search_options *options,
                        toque_error *err) {
-    tq_store *store = s->store;
+    tq_rag *store = s->store;
     tq_mem *mem = store->mem;
     tq_search_options o = *options;
     *hits = (tq_hits){0};
@@ -263,7 +263,7 @@ toque_status tq_search(tq_searcher *s, tq_hits *hits, const char *text, const tq
     for (size_t i = 0; i < n && status == TOQUE_OK; i++) {
         int64_t chunk = all[i].passage.chunk;
         hits->items[i] = all[i];
-        status = tq_store_passage(store, chunk, &hits->arena, &hits->items[i].passage, err);
+        status = tq_rag_passage(store, chunk, &hits->arena, &hits->items[i].passage, err);
         if (status == TOQUE_OK) hits->n++;
     }
 done:

@@ -45,13 +45,13 @@ typedef struct tq_hits {
 } tq_hits;
 
 typedef struct tq_searcher {
-    tq_store *store;
+    tq_rag *store;
     const tq_embedder *embedder; /* NULL: BM25 only */
     tq_vectors vectors;          /* loaded at the first search that needs them */
 } tq_searcher;
 
 /* embedder may be NULL; it is checked against the store, and both must outlive the searcher. */
-toque_status tq_searcher_init(tq_searcher *s, tq_store *store, const tq_embedder *embedder, toque_error *err) TQ_MUST;
+toque_status tq_searcher_init(tq_searcher *s, tq_rag *store, const tq_embedder *embedder, toque_error *err) TQ_MUST;
 void tq_searcher_clear(tq_searcher *s);
 /* EINVAL for an option out of range, a filter on a key that no document has, or vectors where there are none. */
 toque_status tq_search(tq_searcher *s, tq_hits *hits, const char *text, const tq_search_options *options,
@@ -61,11 +61,11 @@ void tq_hits_clear(tq_hits *hits);
 /* The query's vector, [dim]. ELIMIT when the text is longer than the embedder takes. */
 toque_status tq_embed_query(const tq_searcher *s, const char *text, float *out, toque_error *err) TQ_MUST;
 /* The terms that a text is asked by: of its language, or of every language of the store. Appended to out. */
-toque_status tq_query_terms(tq_store *store, const char *text, const char *language, tq_buf *out,
+toque_status tq_query_terms(tq_rag *store, const char *text, const char *language, tq_buf *out,
                             toque_error *err) TQ_MUST;
 
 /* filter.c: the documents for which all filters hold. The words are the caller's to free (tq_free). */
-toque_status tq_filter(tq_store *store, const char *const *filters, size_t n, tq_bitmap *allowed,
+toque_status tq_filter(tq_rag *store, const char *const *filters, size_t n, tq_bitmap *allowed,
                        toque_error *err) TQ_MUST;
 
 #endif

@@ -89,3 +89,13 @@ bool tq_sentence_next(const char *text, size_t at, size_t limit, size_t *start, 
     *end = last;
     return true;
 }
+
+bool tq_unit_next(const char *text, tq_block_kind kind, size_t at, size_t limit, size_t *start, size_t *end) {
+    if (kind == TQ_BLOCK_TEXT || kind == TQ_BLOCK_HEADING) return tq_sentence_next(text, at, limit, start, end);
+    while (at < limit && (text[at] == '\n' || text[at] == '\r')) at++;
+    if (at >= limit) return false;
+    const char *nl = kind == TQ_BLOCK_CODE ? memchr(text + at, '\n', limit - at) : NULL;
+    *start = at;
+    *end = nl ? (size_t)(nl - text) : limit;
+    return true;
+}

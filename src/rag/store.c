@@ -26,6 +26,9 @@ enum {
     CHUNKS_OF,
     TEXT_OF,
     PASSAGE,
+    DOCUMENT,
+    PAIRS_OF,
+    FREQUENCY,
     STATEMENTS
 };
 static const char *const texts[STATEMENTS] = {
@@ -42,6 +45,9 @@ static const char *const texts[STATEMENTS] = {
     [TOUCH] = "UPDATE documents SET size = ?, mtime = ? WHERE id = ?",
     [CHUNKS_OF] = "SELECT id, start, end, heading FROM chunks WHERE document = ?",
     [TEXT_OF] = "SELECT language, text FROM documents WHERE id = ?",
+    [DOCUMENT] = "SELECT title, blocks, text FROM documents WHERE id = ?",
+    [PAIRS_OF] = "SELECT key, value FROM metadata WHERE document = ?",
+    [FREQUENCY] = "SELECT doc FROM temp.vocabulary WHERE term = ?",
     [PASSAGE] = "SELECT d.uri, d.title, d.language, c.heading, c.start, c.end, c.context_start, c.context_end, c.page,"
                 " substr(d.text, c.start + 1, c.end - c.start),"
                 " CASE WHEN c.context_end - c.context_start = c.end - c.start THEN NULL"
@@ -49,7 +55,7 @@ static const char *const texts[STATEMENTS] = {
                 " FROM chunks c JOIN documents d ON d.id = c.document WHERE c.id = ?",
 };
 
-static toque_status statement(tq_store *store, int which, sqlite3_stmt **s, toque_error *err) {
+static toque_status statement(tq_rag *store, int which, sqlite3_stmt **s, toque_error *err) {
     if (!store->statements[which]) TQ_TRY(tq_sql_prepare(store->db, &store->statements[which], texts[which], err));
     *s = store->statements[which];
     sqlite3_reset(*s);
@@ -59,9 +65,9 @@ static toque_status statement(tq_store *store, int which, sqlite3_stmt **s, toqu
 /* ---- opening
  * --------------------------------------------------------------------------------------------------------- */
 
-static toque_status start(tq_store **result, tq_ctx *ctx, const char *path, int flags, toque_error *err) {
+static toque_status start(tq_rag **result, tq_ctx *ctx, const char *path, int flags, toque_error *err) {
     *result = NULL;
-    tq_store *store = TQ_NEW(&ctx->mem, tq_store);
+    tq_rag *store = TQ_NEW(&ctx->mem, tq_rag);
     if (!store) return TQ_NOMEM(err);
     store->ctx = ctx;
     store->mem = &ctx->mem;
@@ -84,16 +90,16 @@ static toque_status start(tq_store **result, tq_ctx *ctx, const char *path, int 
     if (status == TOQUE_OK)
         *result = store;
     else
-        tq_store_close(store);
+        tq_rag_close(store);
     return status;
 }
 
-toque_status tq_store_open(tq_store **result, tq_ctx *ctx, const char *path, bool write, toque_error *err) {
+toque_status tq_rag_open(tq_rag **result, tq_ctx *ctx, const char *path, bool write, toque_error *err) {
     *result = NULL;
     if (!tq_path_exists(path))
         return TQ_FAIL(err, ENOTFOUND, "there is no store %s: make one with toque rag add %s PATH...", path, path);
     if (tq_path_is_dir(path)) return TQ_FAIL(err, EINVAL, "%s is a folder; a store is a file", path);
-    tq_store *store;
+    tq_rag *store;
     /* A reader of a WAL file writes to the file beside it; where it may not, the file is read as it stands. */
     bool may_write = access(path, W_OK) == 0;
     TQ_TRY(start(&store, ctx, path, write || may_write ? SQLITE_OPEN_READWRITE : SQLITE_OPEN_READONLY, err));
@@ -101,12 +107,12 @@ toque_status tq_store_open(tq_store **result, tq_ctx *ctx, const char *path, boo
     if (status == TOQUE_OK)
         *result = store;
     else
-        tq_store_close(store);
+        tq_rag_close(store);
     return status;
 }
 
-toque_status tq_store_create(tq_store **result, tq_ctx *ctx, const char *path, const tq_embedder *e,
-                             const tq_chunk_options *chunk, toque_error *err) {
+toque_status tq_rag_create(tq_rag **result, tq_ctx *ctx, const char *path, const tq_embedder *e,
+                           const tq_chunk_options *chunk, toque_error *err) {
     *result = NULL;
     if (tq_path_exists(path)) return TQ_FAIL(err, EINVAL, "%s is there already", path);
     if (chunk->budget < 16 || chunk->budget > e->max_tokens || chunk->overlap < 0 || chunk->overlap * 2 > chunk->budget)
@@ -114,7 +120,7 @@ toque_status tq_store_create(tq_store **result, tq_ctx *ctx, const char *path, c
                        "chunks of %d tokens that share %d are not possible: from 16 to %d (what the embedder "
                        "takes), and at most half of it shared",
                        chunk->budget, chunk->overlap, e->max_tokens);
-    tq_store *store;
+    tq_rag *store;
     TQ_TRY(start(&store, ctx, path, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, err));
     toque_status status = tq_schema_create(store, e, chunk, err);
     if (status == TOQUE_OK) status = tq_schema_load(store, true, err);
@@ -122,12 +128,12 @@ toque_status tq_store_create(tq_store **result, tq_ctx *ctx, const char *path, c
         *result = store;
         return TOQUE_OK;
     }
-    tq_store_close(store);
+    tq_rag_close(store);
     unlink(path); /* it was not there before */
     return status;
 }
 
-void tq_store_close(tq_store *store) {
+void tq_rag_close(tq_rag *store) {
     if (!store) return;
     tq_mem *mem = store->mem;
     for (int i = 0; i < STATEMENTS; i++) sqlite3_finalize(store->statements[i]);
@@ -137,8 +143,8 @@ void tq_store_close(tq_store *store) {
     tq_free(mem, store);
 }
 
-toque_status tq_store_check(const tq_store *store, const tq_embedder *e, toque_error *err) {
-    const tq_store_facts *f = &store->facts;
+toque_status tq_rag_check(const tq_rag *store, const tq_embedder *e, toque_error *err) {
+    const tq_rag_facts *f = &store->facts;
     const char *what = NULL;
     if (strcmp(f->hash, e->hash) != 0)
         what = "weights or vocabulary";
@@ -155,7 +161,7 @@ toque_status tq_store_check(const tq_store *store, const tq_embedder *e, toque_e
                    store->path, f->embedder, e->name, what, store->path, e->name);
 }
 
-toque_status tq_store_analyzer(tq_store *store, const char *language, tq_analyzer **a, toque_error *err) {
+toque_status tq_rag_analyzer(tq_rag *store, const char *language, tq_analyzer **a, toque_error *err) {
     enum { MAX = sizeof store->analyzers / sizeof *store->analyzers };
     for (int i = 0; i < store->n_analyzers; i++)
         if (strcmp(store->analyzers[i].language, language) == 0) {
@@ -169,7 +175,7 @@ toque_status tq_store_analyzer(tq_store *store, const char *language, tq_analyze
     return TOQUE_OK;
 }
 
-toque_status tq_store_number(tq_store *store, const char *sql, int64_t *n, toque_error *err) {
+toque_status tq_rag_number(tq_rag *store, const char *sql, int64_t *n, toque_error *err) {
     sqlite3_stmt *s;
     bool row;
     TQ_TRY(tq_sql_prepare(store->db, &s, sql, err));
@@ -183,7 +189,7 @@ toque_status tq_store_number(tq_store *store, const char *sql, int64_t *n, toque
  * --------------------------------------------------------------------------------------------------------- */
 
 /* The index entries of a chunk's passage, put in or taken out. */
-static toque_status index_passage(tq_store *store, int which, tq_analyzer *a, int64_t chunk, const char *heading,
+static toque_status index_passage(tq_rag *store, int which, tq_analyzer *a, int64_t chunk, const char *heading,
                                   const char *text, size_t n, tq_buf *passage, tq_buf *terms, toque_error *err) {
     sqlite3_stmt *s;
     tq_buf_reset(passage);
@@ -197,7 +203,7 @@ static toque_status index_passage(tq_store *store, int which, tq_analyzer *a, in
 }
 
 /* Takes a document out, inside a transaction. Its terms have to be told to the index as they were put in. */
-static toque_status take_out(tq_store *store, int64_t document, toque_error *err) {
+static toque_status take_out(tq_rag *store, int64_t document, toque_error *err) {
     sqlite3_stmt *text, *chunks, *s;
     bool row;
     toque_status status;
@@ -209,7 +215,7 @@ static toque_status take_out(tq_store *store, int64_t document, toque_error *err
     sqlite3_bind_int64(text, 1, document);
     TQ_GO(tq_sql_step(text, &row, err));
     if (!row) goto done;
-    TQ_GO(tq_store_analyzer(store, tq_sql_column(text, 0), &a, err));
+    TQ_GO(tq_rag_analyzer(store, tq_sql_column(text, 0), &a, err));
     const char *data = sqlite3_column_blob(text, 1);
     int64_t size = sqlite3_column_bytes(text, 1);
     TQ_GO(statement(store, CHUNKS_OF, &chunks, err));
@@ -237,7 +243,7 @@ done:
     return status;
 }
 
-static toque_status put_pairs(tq_store *store, int64_t document, const tq_doc_pair *pairs, size_t n, toque_error *err) {
+static toque_status put_pairs(tq_rag *store, int64_t document, const tq_doc_pair *pairs, size_t n, toque_error *err) {
     for (size_t i = 0; i < n; i++) {
         sqlite3_stmt *s;
         TQ_TRY(statement(store, INSERT_PAIR, &s, err));
@@ -258,7 +264,7 @@ static float quantize(int8_t *q, const float *x, int64_t n) {
     return most / 127;
 }
 
-static toque_status put_vectors(tq_store *store, int64_t document, const float *v, size_t n, toque_error *err) {
+static toque_status put_vectors(tq_rag *store, int64_t document, const float *v, size_t n, toque_error *err) {
     size_t dim = (size_t)store->facts.dim;
     float *scales = tq_alloc(store->mem, n, sizeof *scales);
     int8_t *bytes = tq_alloc(store->mem, n * dim, 1);
@@ -286,7 +292,7 @@ done:
     return status;
 }
 
-static toque_status put_document(tq_store *store, const tq_source *src, const tq_doc *doc, size_t n_chunks,
+static toque_status put_document(tq_rag *store, const tq_source *src, const tq_doc *doc, size_t n_chunks,
                                  toque_error *err) {
     uint32_t *blocks = tq_alloc(store->mem, doc->n * 5, sizeof *blocks);
     if (!blocks) return TQ_NOMEM(err);
@@ -315,14 +321,14 @@ done:
     return status;
 }
 
-static toque_status put_chunks(tq_store *store, int64_t document, const tq_source *src, const tq_doc *doc,
+static toque_status put_chunks(tq_rag *store, int64_t document, const tq_source *src, const tq_doc *doc,
                                const tq_chunks *chunks, toque_error *err) {
     tq_buf passage, terms;
     tq_analyzer *a;
     toque_status status;
     tq_buf_init(&passage, store->mem, SIZE_MAX / 4);
     tq_buf_init(&terms, store->mem, SIZE_MAX / 4);
-    TQ_GO(tq_store_analyzer(store, src->language, &a, err));
+    TQ_GO(tq_rag_analyzer(store, src->language, &a, err));
     for (size_t i = 0; i < chunks->n; i++) {
         const tq_chunk *c = &chunks->items[i];
         int64_t id = tq_chunk_id(document, (int64_t)i);
@@ -343,14 +349,14 @@ done:
 }
 
 /* Ends a transaction with what came of it. */
-static toque_status finish(tq_store *store, toque_status status, toque_error *err) {
+static toque_status finish(tq_rag *store, toque_status status, toque_error *err) {
     if (status == TOQUE_OK) status = tq_sql_exec(store->db, "COMMIT", err);
     if (status != TOQUE_OK) sqlite3_exec(store->db, "ROLLBACK", NULL, NULL, NULL);
     return status;
 }
 
-toque_status tq_store_put(tq_store *store, const tq_source *src, const tq_doc *doc, const tq_chunks *chunks,
-                          const float *vectors, const tq_doc_pair *pairs, size_t n_pairs, toque_error *err) {
+toque_status tq_rag_put(tq_rag *store, const tq_source *src, const tq_doc *doc, const tq_chunks *chunks,
+                        const float *vectors, const tq_doc_pair *pairs, size_t n_pairs, toque_error *err) {
     if (chunks->n >= 1 << TQ_CHUNK_BITS)
         return TQ_FAIL(err, ELIMIT, "the document has %zu chunks, more than %d: split it", chunks->n,
                        1 << TQ_CHUNK_BITS);
@@ -358,7 +364,7 @@ toque_status tq_store_put(tq_store *store, const tq_source *src, const tq_doc *d
     tq_source old;
     bool is_there;
     toque_status status;
-    TQ_GO(tq_store_find(store, src->uri, &old, &is_there, err));
+    TQ_GO(tq_rag_find(store, src->uri, &old, &is_there, err));
     if (is_there) TQ_GO(take_out(store, old.id, err));
     TQ_GO(put_document(store, src, doc, chunks->n, err));
     int64_t document = sqlite3_last_insert_rowid(store->db);
@@ -370,13 +376,13 @@ done:
     return finish(store, status, err);
 }
 
-toque_status tq_store_remove(tq_store *store, int64_t document, toque_error *err) {
+toque_status tq_rag_remove(tq_rag *store, int64_t document, toque_error *err) {
     TQ_TRY(tq_sql_exec(store->db, "BEGIN IMMEDIATE", err));
     return finish(store, take_out(store, document, err), err);
 }
 
-toque_status tq_store_touch(tq_store *store, int64_t document, int64_t size, int64_t mtime, const tq_doc_pair *pairs,
-                            size_t n_pairs, toque_error *err) {
+toque_status tq_rag_touch(tq_rag *store, int64_t document, int64_t size, int64_t mtime, const tq_doc_pair *pairs,
+                          size_t n_pairs, toque_error *err) {
     TQ_TRY(tq_sql_exec(store->db, "BEGIN IMMEDIATE", err));
     sqlite3_stmt *s;
     toque_status status = statement(store, TOUCH, &s, err);
@@ -393,7 +399,7 @@ toque_status tq_store_touch(tq_store *store, int64_t document, int64_t size, int
 /* ---- reading
  * --------------------------------------------------------------------------------------------------------- */
 
-toque_status tq_store_find(tq_store *store, const char *uri, tq_source *found, bool *is_there, toque_error *err) {
+toque_status tq_rag_find(tq_rag *store, const char *uri, tq_source *found, bool *is_there, toque_error *err) {
     sqlite3_stmt *s;
     TQ_TRY(statement(store, FIND, &s, err));
     tq_sql_text(s, 1, uri);
@@ -414,7 +420,7 @@ static const char *copy_column(tq_arena *arena, sqlite3_stmt *s, int i, size_t *
     return tq_arena_strndup(arena, data ? data : "", *n);
 }
 
-toque_status tq_store_passage(tq_store *store, int64_t chunk, tq_arena *arena, tq_passage_info *p, toque_error *err) {
+toque_status tq_rag_passage(tq_rag *store, int64_t chunk, tq_arena *arena, tq_passage_info *p, toque_error *err) {
     sqlite3_stmt *s;
     bool row;
     size_t n;
@@ -448,7 +454,62 @@ toque_status tq_store_passage(tq_store *store, int64_t chunk, tq_arena *arena, t
     return TOQUE_OK;
 }
 
-toque_status tq_store_halves(tq_store *store, int64_t chunk, uint16_t *out, toque_error *err) {
+/* The blocks as put_document wrote them; what does not lie in the text in order is damage. */
+static toque_status read_blocks(tq_rag *store, tq_doc *doc, const uint32_t *blob, size_t n, toque_error *err) {
+    for (size_t i = 0; i < n; i++) {
+        uint32_t row[5];
+        memcpy(row, blob + 5 * i, sizeof row);
+        uint32_t least = doc->n ? doc->blocks[doc->n - 1].end : 0;
+        if ((row[0] & 255) > TQ_BLOCK_ROW || row[2] < least || row[3] <= row[2] || row[3] > doc->text.len)
+            return TQ_FAIL(err, EFORMAT, "%s is damaged (the blocks of a document)", store->path);
+        if (!TQ_GROW(doc->mem, doc->blocks, doc->n, doc->cap)) return TQ_NOMEM(err);
+        doc->blocks[doc->n++] =
+            (tq_block){(tq_block_kind)(row[0] & 255), (int)(row[0] >> 8), (int)row[1], row[2], row[3]};
+    }
+    return TOQUE_OK;
+}
+
+toque_status tq_rag_document(tq_rag *store, int64_t document, bool pairs, tq_doc *doc, toque_error *err) {
+    sqlite3_stmt *s;
+    bool row;
+    TQ_TRY(statement(store, DOCUMENT, &s, err));
+    sqlite3_bind_int64(s, 1, document);
+    TQ_TRY(tq_sql_step(s, &row, err));
+    if (!row) return TQ_FAIL(err, ENOTFOUND, "%s has no document %lld", store->path, (long long)document);
+    const char *title = tq_sql_column(s, 0);
+    tq_doc_title(doc, title, strlen(title));
+    const void *text = sqlite3_column_blob(s, 2);
+    if (text) tq_buf_put(&doc->text, text, (size_t)sqlite3_column_bytes(s, 2));
+    const uint32_t *blob = sqlite3_column_blob(s, 1);
+    toque_status status = tq_doc_status(doc, err);
+    if (status == TOQUE_OK && blob)
+        status = read_blocks(store, doc, blob, (size_t)sqlite3_column_bytes(s, 1) / (5 * sizeof *blob), err);
+    sqlite3_reset(s);
+    if (status != TOQUE_OK || !pairs) return status;
+    TQ_TRY(statement(store, PAIRS_OF, &s, err));
+    sqlite3_bind_int64(s, 1, document);
+    for (;;) {
+        TQ_TRY(tq_sql_step(s, &row, err));
+        if (!row) return tq_doc_status(doc, err);
+        tq_doc_pair_add(doc, tq_sql_column(s, 0), tq_sql_column(s, 1), strlen(tq_sql_column(s, 1)));
+    }
+}
+
+toque_status tq_rag_frequency(tq_rag *store, const char *term, size_t n, int64_t *chunks, toque_error *err) {
+    sqlite3_stmt *s;
+    bool row;
+    if (!store->statements[FREQUENCY])
+        TQ_TRY(tq_sql_exec(
+            store->db, "CREATE VIRTUAL TABLE IF NOT EXISTS temp.vocabulary USING fts5vocab(main, terms, row)", err));
+    TQ_TRY(statement(store, FREQUENCY, &s, err));
+    sqlite3_bind_text(s, 1, term, (int)n, SQLITE_STATIC);
+    TQ_TRY(tq_sql_step(s, &row, err));
+    *chunks = row ? sqlite3_column_int64(s, 0) : 0;
+    sqlite3_reset(s);
+    return TOQUE_OK;
+}
+
+toque_status tq_rag_halves(tq_rag *store, int64_t chunk, uint16_t *out, toque_error *err) {
     sqlite3_blob *blob;
     int64_t row = tq_chunk_document(chunk), at = tq_chunk_ordinal(chunk) * store->facts.dim * 2;
     if (sqlite3_blob_open(store->db, "main", "vectors", "halves", row, 0, &blob) != SQLITE_OK)
@@ -461,7 +522,7 @@ toque_status tq_store_halves(tq_store *store, int64_t chunk, uint16_t *out, toqu
     return TOQUE_OK;
 }
 
-toque_status tq_store_list(tq_store *store, tq_list_fn *visit, void *arg, toque_error *err) {
+toque_status tq_rag_list(tq_rag *store, tq_list_fn *visit, void *arg, toque_error *err) {
     sqlite3_stmt *s;
     TQ_TRY(tq_sql_prepare(store->db, &s,
                           "SELECT id, chunks, size, mtime, length(text), uri, title, format, language, root"

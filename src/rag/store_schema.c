@@ -15,7 +15,7 @@
 
 enum { APPLICATION_ID = 0x74717267 }; /* "tqrg" */
 
-static const char *const migrations[TQ_STORE_VERSION] = {
+static const char *const migrations[TQ_RAG_VERSION] = {
     "CREATE TABLE facts(key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;"
     "CREATE TABLE documents(id INTEGER PRIMARY KEY AUTOINCREMENT, uri TEXT NOT NULL UNIQUE, root TEXT NOT NULL,"
     " hash TEXT NOT NULL, size INTEGER NOT NULL, mtime INTEGER NOT NULL, format TEXT NOT NULL, title TEXT NOT NULL,"
@@ -40,7 +40,7 @@ static const char *const migrations[TQ_STORE_VERSION] = {
     X(query_prefix)                                                                                                    \
     X(passage_prefix)
 
-static toque_status put_fact(tq_store *store, const char *key, const char *value, toque_error *err) {
+static toque_status put_fact(tq_rag *store, const char *key, const char *value, toque_error *err) {
     sqlite3_stmt *s;
     TQ_TRY(tq_sql_prepare(store->db, &s, "INSERT OR REPLACE INTO facts VALUES(?, ?)", err));
     tq_sql_text(s, 1, key);
@@ -50,20 +50,20 @@ static toque_status put_fact(tq_store *store, const char *key, const char *value
     return status;
 }
 
-static toque_status put_number(tq_store *store, const char *key, double value, toque_error *err) {
+static toque_status put_number(tq_rag *store, const char *key, double value, toque_error *err) {
     char text[40];
     snprintf(text, sizeof text, "%.17g", value);
     return put_fact(store, key, text, err);
 }
 
-static toque_status migrate(tq_store *store, int from, toque_error *err) {
+static toque_status migrate(tq_rag *store, int from, toque_error *err) {
     char sql[60];
-    for (int v = from; v < TQ_STORE_VERSION; v++) TQ_TRY(tq_sql_exec(store->db, migrations[v], err));
-    snprintf(sql, sizeof sql, "PRAGMA user_version = %d", TQ_STORE_VERSION);
+    for (int v = from; v < TQ_RAG_VERSION; v++) TQ_TRY(tq_sql_exec(store->db, migrations[v], err));
+    snprintf(sql, sizeof sql, "PRAGMA user_version = %d", TQ_RAG_VERSION);
     return tq_sql_exec(store->db, sql, err);
 }
 
-toque_status tq_schema_create(tq_store *store, const tq_embedder *e, const tq_chunk_options *chunk, toque_error *err) {
+toque_status tq_schema_create(tq_rag *store, const tq_embedder *e, const tq_chunk_options *chunk, toque_error *err) {
     char sql[60];
     snprintf(sql, sizeof sql, "PRAGMA application_id = %d", APPLICATION_ID);
     TQ_TRY(tq_sql_exec(store->db, "PRAGMA journal_mode = WAL; BEGIN IMMEDIATE", err));
@@ -84,8 +84,7 @@ toque_status tq_schema_create(tq_store *store, const tq_embedder *e, const tq_ch
     return tq_sql_exec(store->db, "COMMIT", err);
 }
 
-toque_status tq_store_remember_threshold(tq_store *store, double threshold, double auc, int64_t pairs,
-                                         toque_error *err) {
+toque_status tq_rag_remember_threshold(tq_rag *store, double threshold, double auc, int64_t pairs, toque_error *err) {
     TQ_TRY(tq_sql_exec(store->db, "BEGIN IMMEDIATE", err));
     toque_status status;
     TQ_GO(put_number(store, "threshold", threshold, err));
@@ -102,19 +101,19 @@ done:
     return status;
 }
 
-static toque_status damaged(const tq_store *store, const char *what, toque_error *err) {
+static toque_status damaged(const tq_rag *store, const char *what, toque_error *err) {
     return TQ_FAIL(err, EFORMAT, "%s is damaged (%s): put back a copy of it, or remove it and add its documents anew",
                    store->path, what);
 }
 
-static toque_status read_facts(tq_store *store, toque_error *err) {
+static toque_status read_facts(tq_rag *store, toque_error *err) {
     enum { DIM, MAX_TOKENS, CHUNKER, TERMS, MODE, BUDGET, OVERLAP, THRESHOLD, AUC, PAIRS, NUMBERS };
     static const char *const keys[NUMBERS] = {"dim",           "max_tokens",     "chunker",       "terms",
                                               "chunk_mode",    "chunk_budget",   "chunk_overlap", "threshold",
                                               "threshold_auc", "threshold_pairs"};
     double number[NUMBERS];
     unsigned given = 0;
-    tq_store_facts *f = &store->facts;
+    tq_rag_facts *f = &store->facts;
     sqlite3_stmt *s;
     TQ_TRY(tq_sql_prepare(store->db, &s, "SELECT key, value, CAST(value AS REAL) FROM facts", err));
     toque_status status;
@@ -161,18 +160,18 @@ done:
     return status;
 }
 
-toque_status tq_schema_load(tq_store *store, bool write, toque_error *err) {
+toque_status tq_schema_load(tq_rag *store, bool write, toque_error *err) {
     int64_t id, version;
-    TQ_TRY(tq_store_number(store, "PRAGMA application_id", &id, err));
-    TQ_TRY(tq_store_number(store, "PRAGMA user_version", &version, err));
+    TQ_TRY(tq_rag_number(store, "PRAGMA application_id", &id, err));
+    TQ_TRY(tq_rag_number(store, "PRAGMA user_version", &version, err));
     if (id != APPLICATION_ID)
         return TQ_FAIL(err, EFORMAT, "%s is an SQLite file, but no store: name another file", store->path);
-    if (version > TQ_STORE_VERSION)
+    if (version > TQ_RAG_VERSION)
         return TQ_FAIL(err, EUNSUPPORTED,
                        "%s has layout %" PRId64 ", made by a newer toque; this one knows up to %d: use the newer one",
-                       store->path, version, TQ_STORE_VERSION);
+                       store->path, version, TQ_RAG_VERSION);
     if (version < 1) return damaged(store, "no layout", err);
-    if (version < TQ_STORE_VERSION) {
+    if (version < TQ_RAG_VERSION) {
         if (!write)
             return TQ_FAIL(err, EUNSUPPORTED,
                            "%s has the older layout %" PRId64 ": bring it up to date with "

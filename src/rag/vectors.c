@@ -16,8 +16,8 @@ enum {
 
 static toque_status allocate(tq_vectors *v, toque_error *err) {
     int64_t rows = 0, documents = 0;
-    TQ_TRY(tq_store_number(v->store, "SELECT count(*) FROM vectors", &documents, err));
-    TQ_TRY(tq_store_number(v->store, "SELECT coalesce(sum(length(scales)), 0) / 4 FROM vectors", &rows, err));
+    TQ_TRY(tq_rag_number(v->store, "SELECT count(*) FROM vectors", &documents, err));
+    TQ_TRY(tq_rag_number(v->store, "SELECT coalesce(sum(length(scales)), 0) / 4 FROM vectors", &rows, err));
     tq_mem *mem = v->store->mem;
     v->bytes = tq_alloc(mem, (size_t)rows + 1, (size_t)v->width);
     v->scales = tq_alloc(mem, (size_t)rows + 1, sizeof *v->scales);
@@ -59,7 +59,7 @@ done:
     return status;
 }
 
-toque_status tq_vectors_load(tq_vectors *v, tq_store *store, toque_error *err) {
+toque_status tq_vectors_load(tq_vectors *v, tq_rag *store, toque_error *err) {
     int64_t dim = store->facts.dim;
     *v = (tq_vectors){.store = store, .dim = dim, .width = (dim + 31) / 32 * 32};
     if (dim == 0) return TQ_FAIL(err, EINVAL, "%s has no vectors: it was made without an embedder", store->path);
@@ -170,7 +170,7 @@ static toque_status rescore(const tq_vectors *v, const float *query, const tq_to
     const tq_kernels *k = v->store->ctx->k;
     for (size_t i = 0; i < candidates->n; i++) {
         float score;
-        TQ_TRY(tq_store_halves(v->store, candidates->items[i].chunk, half, err));
+        TQ_TRY(tq_rag_halves(v->store, candidates->items[i].chunk, half, err));
         k->rows_f32[TQ_F16](&score, half, (size_t)v->dim * 2, 1, v->dim, query);
         tq_top_put(top, score, candidates->items[i].chunk);
     }

@@ -6,7 +6,7 @@
 #include "rag/store.h"
 
 typedef struct tq_vectors {
-    tq_store *store;
+    tq_rag *store;
     int64_t dim, width; /* width: dim up to a multiple of 32, filled with 0 */
     size_t n;           /* vectors */
     int8_t *bytes;      /* [n, width] */
@@ -17,7 +17,7 @@ typedef struct tq_vectors {
 } tq_vectors;
 
 /* Reads them all; v stays valid as long as the store is not written. */
-toque_status tq_vectors_load(tq_vectors *v, tq_store *store, toque_error *err) TQ_MUST;
+toque_status tq_vectors_load(tq_vectors *v, tq_rag *store, toque_error *err) TQ_MUST;
 void tq_vectors_clear(tq_vectors *v);
 /* The chunks nearest to query (f32 [dim], length 1) by cosine, of documents in `allowed` (NULL: all), best first into
  * top, whose items are to be scored exactly. At most top->k. */

@@ -53,7 +53,7 @@ static void remove_store(void) {
 }
 
 /* A document of paragraphs, "# " in front of a line makes it a heading, put into the store. */
-static inline void put(tq_store *store, const tq_embedder *e, const char *uri, const char *language, const char *text,
+static inline void put(tq_rag *store, const tq_embedder *e, const char *uri, const char *language, const char *text,
                        const tq_doc_pair *pairs, size_t n_pairs) {
     tq_doc doc;
     tq_chunks chunks;
@@ -82,7 +82,7 @@ static inline void put(tq_store *store, const tq_embedder *e, const char *uri, c
         }
     }
     const tq_source source = {.uri = uri, .root = uri, .hash = "0", .format = "txt", .title = "", .language = language};
-    OK(tq_store_put(store, &source, &doc, &chunks, v, pairs, n_pairs, err));
+    OK(tq_rag_put(store, &source, &doc, &chunks, v, pairs, n_pairs, err));
     test_free(v);
     tq_chunks_clear(&chunks);
     tq_doc_clear(&doc);

@@ -12,7 +12,7 @@ enum { WORDS = sizeof vocabulary / sizeof *vocabulary };
 
 static bag the_bag;
 static tq_embedder e;
-static tq_store *store;
+static tq_rag *store;
 static tq_searcher searcher;
 static char texts[DOCUMENTS][400];
 
@@ -22,7 +22,7 @@ static int make_store(void **state) {
     if (set_up(state) != 0) return -1;
     tq_rng_init(&rng, 3, TQ_RNG_SAMPLE, 0, 0);
     e = bag_embedder(&the_bag, DIM, 64);
-    OK(tq_store_create(&store, ctx, store_path, &e, &small, err));
+    OK(tq_rag_create(&store, ctx, store_path, &e, &small, err));
     for (int i = 0; i < DOCUMENTS; i++) {
         char uri[32], value[16];
         texts[i][0] = 0;
@@ -43,7 +43,7 @@ static int make_store(void **state) {
 
 static int drop_store(void **state) {
     tq_searcher_clear(&searcher);
-    tq_store_close(store);
+    tq_rag_close(store);
     remove_store();
     return tear_down(state);
 }
@@ -240,13 +240,13 @@ static void diversity_avoids_what_is_like_the_first(void **state) {
 static void threads_change_nothing(void **state) {
     (void)state;
     tq_ctx *one;
-    tq_store *again;
+    tq_rag *again;
     tq_searcher s;
     tq_hits a, b;
     tq_search_options o = tq_search_defaults();
     o.k = 60;
     OK(tq_ctx_new(&one, 1, 0, "f32", err));
-    OK(tq_store_open(&again, one, store_path, false, err));
+    OK(tq_rag_open(&again, one, store_path, false, err));
     OK(tq_searcher_init(&s, again, &e, err));
     OK(tq_search(&s, &a, "salt and water", &o, err));
     b = search("salt and water", o);
@@ -258,7 +258,7 @@ static void threads_change_nothing(void **state) {
     tq_hits_clear(&a);
     tq_hits_clear(&b);
     tq_searcher_clear(&s);
-    tq_store_close(again);
+    tq_rag_close(again);
     tq_ctx_free(one);
 }
 
