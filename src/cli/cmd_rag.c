@@ -149,7 +149,7 @@ static void free_pairs(tq_cli *cli, adding *a) {
 }
 
 /* How a store is cut: what is given, else the defaults for this embedder. */
-static tq_chunk_options chunk_options(const add_options *o, const tq_embedder *e) {
+static tq_chunk_options chunk_options(const add_options *o, const tq_rag_embedder *e) {
     /* Two tokens are kept back for words that a cut makes into more tokens. */
     int most = e->max_tokens - 2 < 256 ? e->max_tokens - 2 : 256;
     tq_chunk_options c = {.mode = (tq_chunk_mode)o->chunks, .budget = o->chunk_tokens ? (int)o->chunk_tokens : most};

@@ -211,7 +211,7 @@ static toque_status run_ask(tq_cli *cli, void *given, toque_error *err) {
                                       .threshold = tq_options_given(&cli->set, "threshold") ? o->threshold : NAN};
     TQ_TRY(tq_cli_store_open(cli, cli->set.positional[0], o->embedder, true, &s, err));
     if (!s.store->facts.calibrated && isnan(options.threshold))
-        tq_cli_note(cli, "%s has too few headings to learn a threshold; %.2f is used (--threshold)", s.store->path,
+        tq_cli_note(cli, "%s has no headings to learn a threshold from; %.2f is used (--threshold)", s.store->path,
                     tq_quote_default_threshold(s.store));
     toque_status status = tq_quote_answer(&s.searcher, &answer, cli->set.positional[1], &options, err);
     if (status == TOQUE_OK && cli->common.json)

@@ -103,7 +103,7 @@ toque_status tq_cli_embedder_open(tq_cli *cli, tq_ctx *ctx, const char *name, tq
     (void)cli;
     (void)ctx;
     if (strcmp(name, "none") == 0) {
-        embedder->e = tq_embedder_none;
+        embedder->e = tq_rag_embedder_none;
         return TOQUE_OK;
     }
     return TQ_FAIL(err, EUNSUPPORTED,

@@ -7,7 +7,7 @@
 
 /* An embedder by name: "none", or a model. */
 typedef struct tq_cli_embedder {
-    tq_embedder e;
+    tq_rag_embedder e;
 } tq_cli_embedder;
 toque_status tq_cli_embedder_open(tq_cli *cli, tq_ctx *ctx, const char *name, tq_cli_embedder *embedder,
                                   toque_error *err) TQ_MUST;

@@ -4,7 +4,8 @@
 
 #include "rag/quote.h"
 
-enum { MOST = 96, SENTENCES = 8, OTHERS = 8 };
+enum { MOST = 96, LOOKED_AT = 480, SENTENCES = 8, OTHERS = 8 };
+#define LEAST_AUC 0.75 /* a cut that parts worse than this says nothing */
 
 /* A passage under its own heading. */
 typedef struct sample {
@@ -20,25 +21,41 @@ static const char *last_heading(const tq_passage_info *p) {
     return *last && strcmp(last, p->title) != 0 ? last : NULL;
 }
 
-/* Passages with headings, evenly over the store. */
+/* Drops the questions that stand more than once (NAME, OPTIONS: the headings of every manual page) and keeps at most
+ * MOST of the others. */
+static size_t keep_unique(sample *list, size_t n) {
+    bool again[LOOKED_AT] = {false};
+    size_t kept = 0;
+    for (size_t i = 0; i < n; i++)
+        for (size_t j = 0; j < i; j++)
+            if (strcmp(list[i].question, list[j].question) == 0) again[i] = again[j] = true;
+    for (size_t i = 0; i < n && kept < MOST; i++)
+        if (!again[i]) list[kept++] = list[i];
+    return kept;
+}
+
+/* Passages with headings of their own, evenly over the store. */
 static toque_status take_samples(tq_rag *store, sample *list, size_t *n, tq_arena *arena, toque_error *err) {
     int64_t total;
     sqlite3_stmt *s;
     toque_status status;
     *n = 0;
     TQ_TRY(tq_rag_number(store, "SELECT count(*) FROM chunks WHERE heading <> ''", &total, err));
-    TQ_TRY(tq_sql_prepare(store->db, &s, "SELECT id FROM chunks WHERE heading <> '' ORDER BY id", err));
-    int64_t step = total > MOST ? total / MOST : 1;
-    for (int64_t i = 0; *n < MOST; i++) {
+    TQ_TRY(
+        tq_sql_prepare(store->db, &s, "SELECT document, ordinal FROM chunks WHERE heading <> '' ORDER BY 1, 2", err));
+    int64_t step = total > LOOKED_AT ? total / LOOKED_AT : 1;
+    for (int64_t i = 0; *n < LOOKED_AT; i++) {
         bool row;
         TQ_GO(tq_sql_step(s, &row, err));
         if (!row) break;
         if (i % step) continue;
         sample *x = &list[*n];
-        TQ_GO(tq_rag_passage(store, sqlite3_column_int64(s, 0), arena, &x->passage, err));
+        TQ_GO(tq_rag_passage(store, tq_chunk_id(sqlite3_column_int64(s, 0), sqlite3_column_int64(s, 1)), arena,
+                             &x->passage, err));
         x->question = last_heading(&x->passage);
         if (x->question && x->passage.text_len > 0) ++*n;
     }
+    *n = keep_unique(list, *n);
 done:
     sqlite3_finalize(s);
     return status;
@@ -90,7 +107,7 @@ static toque_status compare(tq_searcher *s, sample *list, size_t n, tq_sentences
     return TOQUE_OK;
 }
 
-toque_status tq_calibrate(tq_rag *store, const tq_embedder *embedder, int64_t *pairs, toque_error *err) {
+toque_status tq_calibrate(tq_rag *store, const tq_rag_embedder *embedder, int64_t *pairs, toque_error *err) {
     tq_searcher s;
     tq_arena arena;
     tq_sentences sentences = {0};
@@ -99,7 +116,7 @@ toque_status tq_calibrate(tq_rag *store, const tq_embedder *embedder, int64_t *p
     *pairs = 0;
     TQ_TRY(tq_searcher_init(&s, store, embedder, err));
     tq_arena_init(&arena, store->mem, 1 << 16);
-    sample *list = tq_zalloc(store->mem, MOST + 1, sizeof *list);
+    sample *list = tq_zalloc(store->mem, LOOKED_AT + 1, sizeof *list);
     other = tq_alloc(store->mem, MOST * OTHERS, sizeof *other);
     toque_status status = list && other ? take_samples(store, list, &n, &arena, err) : TQ_NOMEM(err);
     size_t kept = 0;
@@ -119,7 +136,10 @@ toque_status tq_calibrate(tq_rag *store, const tq_embedder *embedder, int64_t *p
         qsort(other, n_other, sizeof *other, ascending);
         double cut = best_cut(own, kept, other, n_other, &auc);
         *pairs = (int64_t)kept;
-        status = tq_rag_remember_threshold(store, cut, auc, *pairs, err);
+        if (auc >= LEAST_AUC)
+            status = tq_rag_remember_threshold(store, cut, auc, *pairs, err);
+        else
+            status = tq_rag_forget_threshold(store, err);
     }
     tq_free(store->mem, sentences.items);
     tq_free(store->mem, other);

@@ -18,7 +18,7 @@ typedef struct unit {
 typedef struct cutter {
     tq_mem *mem;
     const tq_doc *doc;
-    const tq_embedder *e;
+    const tq_rag_embedder *e;
     const tq_chunk_options *o;
     tq_chunks *out;
     toque_error *err;
@@ -190,7 +190,7 @@ static toque_status end_section(cutter *c, const tq_block *next) {
     return gather(c);
 }
 
-toque_status tq_chunks_make(tq_chunks *chunks, tq_mem *mem, const tq_doc *doc, const tq_embedder *e,
+toque_status tq_chunks_make(tq_chunks *chunks, tq_mem *mem, const tq_doc *doc, const tq_rag_embedder *e,
                             const tq_chunk_options *options, toque_error *err) {
     *chunks = (tq_chunks){.mem = mem};
     tq_buf_init(&chunks->headings, mem, UINT32_MAX);

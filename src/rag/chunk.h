@@ -38,7 +38,7 @@ typedef struct tq_chunks {
 } tq_chunks;
 
 /* EINVAL for a budget that the embedder cannot take. Clear in any case. */
-toque_status tq_chunks_make(tq_chunks *chunks, tq_mem *mem, const tq_doc *doc, const tq_embedder *e,
+toque_status tq_chunks_make(tq_chunks *chunks, tq_mem *mem, const tq_doc *doc, const tq_rag_embedder *e,
                             const tq_chunk_options *options, toque_error *err) TQ_MUST;
 void tq_chunks_clear(tq_chunks *chunks);
 

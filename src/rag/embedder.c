@@ -25,15 +25,15 @@ static toque_status words(void *self, const char *text, size_t n, tq_ends *ends,
     return TOQUE_OK;
 }
 
-const tq_embedder tq_embedder_none = {.name = "none",
-                                      .hash = "none",
-                                      .pooling = "none",
-                                      .query_prefix = "",
-                                      .passage_prefix = "",
-                                      .max_tokens = 1 << 20,
-                                      .tokenize = words};
+const tq_rag_embedder tq_rag_embedder_none = {.name = "none",
+                                              .hash = "none",
+                                              .pooling = "none",
+                                              .query_prefix = "",
+                                              .passage_prefix = "",
+                                              .max_tokens = 1 << 20,
+                                              .tokenize = words};
 
-toque_status tq_count_tokens(const tq_embedder *e, tq_mem *mem, const char *text, size_t n, size_t *tokens,
+toque_status tq_count_tokens(const tq_rag_embedder *e, tq_mem *mem, const char *text, size_t n, size_t *tokens,
                              toque_error *err) {
     tq_ends ends = {.mem = mem};
     toque_status status = e->tokenize(e->self, text, n, &ends, err);

@@ -1,6 +1,6 @@
 /* What retrieval asks of an embedder, whatever stands behind it: texts to vectors, texts to token ends, and what a
- * store must remember to tell one embedder from another. A store without vectors uses tq_embedder_none: its tokens are
- * words. */
+ * store must remember to tell one embedder from another. A store without vectors uses tq_rag_embedder_none: its tokens
+ * are words. */
 #ifndef TQ_RAG_EMBEDDER_H
 #define TQ_RAG_EMBEDDER_H
 
@@ -14,7 +14,7 @@ typedef struct tq_ends {
     size_t len, cap;
 } tq_ends;
 
-typedef struct tq_embedder {
+typedef struct tq_rag_embedder {
     void *self;
     const char *name;                          /* as the user named it: a folder, a file, or "none" */
     const char *hash;                          /* of its weights and vocabulary, hexadecimal */
@@ -27,12 +27,12 @@ typedef struct tq_embedder {
                           toque_error *err);
     /* Appends where each token of text ends. */
     toque_status (*tokenize)(void *self, const char *text, size_t n, tq_ends *ends, toque_error *err);
-} tq_embedder;
+} tq_rag_embedder;
 
-extern const tq_embedder tq_embedder_none;
+extern const tq_rag_embedder tq_rag_embedder_none;
 
 /* Tokens of a text with an embedder. */
-toque_status tq_count_tokens(const tq_embedder *e, tq_mem *mem, const char *text, size_t n, size_t *tokens,
+toque_status tq_count_tokens(const tq_rag_embedder *e, tq_mem *mem, const char *text, size_t n, size_t *tokens,
                              toque_error *err) TQ_MUST;
 
 #endif

@@ -116,7 +116,7 @@ static int by_length(const void *a, const void *b) {
 
 /* Vector i of out belongs to passage number i. Passages of like lengths are embedded together. */
 static toque_status embed_sorted(const tq_ingest *in, passage *list, size_t n, float *out, toque_error *err) {
-    const tq_embedder *e = in->embedder;
+    const tq_rag_embedder *e = in->embedder;
     const char *texts[BATCH];
     size_t lengths[BATCH], dim = (size_t)e->dim;
     float *batch = tq_alloc(in->store->mem, BATCH * dim, sizeof *batch);
@@ -233,7 +233,7 @@ static toque_status flush(tq_ingester *g) {
 
 /* The passages must fit the embedder: what is cut at a token may have become one or two more. */
 static toque_status check_lengths(tq_ingester *g, const tq_pending *p) {
-    const tq_embedder *e = g->in->embedder;
+    const tq_rag_embedder *e = g->in->embedder;
     for (size_t i = 0; i < p->chunks.n && e->dim; i++) {
         const tq_chunk *c = &p->chunks.items[i];
         tq_buf b;

@@ -27,7 +27,7 @@ typedef struct tq_ingest_counts {
 
 typedef struct tq_ingest {
     tq_rag *store;
-    const tq_embedder *embedder;                 /* that the store was made with */
+    const tq_rag_embedder *embedder;             /* that the store was made with */
     const char *const *include, *const *exclude; /* glob patterns over a file's path in its folder, or its name alone */
     size_t n_include, n_exclude;
     const tq_doc_pair *pairs; /* put to every document */

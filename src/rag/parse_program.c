@@ -73,8 +73,7 @@ toque_status tq_parse_man(tq_doc *doc, const tq_input *in, toque_error *err) {
     static const char *const mandoc[] = {"mandoc", "-T", "html", "-O", "fragment", NULL};
     static const char *const man[] = {
         "env", "MANPAGER=cat", "MAN_KEEP_FORMATTING=", "MANWIDTH=1000", "man", "-l", "-E", "UTF-8", "-", NULL};
-    if (in->n > 4 && memcmp(in->data, ".so ", 4) == 0)
-        return TQ_FAIL(err, EUNSUPPORTED, "the page only refers to another one (.so)");
+    if (in->n > 4 && memcmp(in->data, ".so ", 4) == 0) return TOQUE_OK; /* another name of a page: no text of its own */
     bool with_mandoc = tq_program_exists("mandoc");
     if (!with_mandoc && !tq_program_exists("man"))
         return TQ_FAIL(err, EUNSUPPORTED, "mandoc or man is needed to read it: install the package mandoc");

@@ -41,7 +41,7 @@ toque_status tq_sentences_add(tq_sentences *list, tq_rag *store, const tq_passag
 }
 
 static toque_status prepare_vectors(const tq_searcher *s, tq_sentences *list, tq_arena *arena, toque_error *err) {
-    const tq_embedder *e = s->embedder;
+    const tq_rag_embedder *e = s->embedder;
     size_t dim = (size_t)e->dim;
     float *out = tq_arena_alloc(arena, list->n * dim + 1, sizeof *out);
     tq_buf all;

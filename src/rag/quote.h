@@ -40,9 +40,10 @@ double tq_quote_default_threshold(const tq_rag *store);
 
 /* Finds the threshold that parts headings' best sentences in their own passages from those in others' (largest sum of
  * both rates of being right) and keeps it in the store, if it has at least TQ_CALIBRATION_LEAST passages with headings
- * of their own. *pairs: how many there were. */
+ * that stand nowhere else, and the two are parted well (area under the curve at least 0.75); otherwise the store has
+ * none. *pairs: how many headings there were. */
 enum { TQ_CALIBRATION_LEAST = 8 };
-toque_status tq_calibrate(tq_rag *store, const tq_embedder *embedder, int64_t *pairs, toque_error *err) TQ_MUST;
+toque_status tq_calibrate(tq_rag *store, const tq_rag_embedder *embedder, int64_t *pairs, toque_error *err) TQ_MUST;
 
 /* ---- scoring of sentences, shared by both --------------------------------------------------------------------------
  */

@@ -67,7 +67,7 @@ done:
     return status;
 }
 
-toque_status tq_rag_rebuild(tq_ctx *ctx, const char *path, const tq_embedder *e, const tq_chunk_options *chunk,
+toque_status tq_rag_rebuild(tq_ctx *ctx, const char *path, const tq_rag_embedder *e, const tq_chunk_options *chunk,
                             void (*progress)(void *arg, const tq_ingest_counts *counts), void *arg,
                             tq_ingest_counts *counts, toque_error *err) {
     tq_rag *old = NULL, *fresh = NULL;

@@ -6,7 +6,7 @@
 
 /* Writes the new store beside the old one and puts it in its place at the end: until then, and after a failure, the old
  * one stands as it was. progress may be NULL. The store must not be open. */
-toque_status tq_rag_rebuild(tq_ctx *ctx, const char *path, const tq_embedder *e, const tq_chunk_options *chunk,
+toque_status tq_rag_rebuild(tq_ctx *ctx, const char *path, const tq_rag_embedder *e, const tq_chunk_options *chunk,
                             void (*progress)(void *arg, const tq_ingest_counts *counts), void *arg,
                             tq_ingest_counts *counts, toque_error *err) TQ_MUST;
 

@@ -13,7 +13,7 @@ tq_search_options tq_search_defaults(void) {
         .mode = TQ_SEARCH_HYBRID, .k = 5, .rrf_k = 60, .vector_weight = 0.5, .mmr = 1, .k1 = 1.2, .b = 0.75};
 }
 
-toque_status tq_searcher_init(tq_searcher *s, tq_rag *store, const tq_embedder *embedder, toque_error *err) {
+toque_status tq_searcher_init(tq_searcher *s, tq_rag *store, const tq_rag_embedder *embedder, toque_error *err) {
     *s = (tq_searcher){.store = store};
     if (embedder) TQ_TRY(tq_rag_check(store, embedder, err));
     s->embedder = embedder && embedder->dim ? embedder : NULL;
@@ -34,7 +34,7 @@ void tq_hits_clear(tq_hits *hits) {
  * -------------------------------------------------------------------------------------------------- */
 
 toque_status tq_embed_query(const tq_searcher *s, const char *text, float *out, toque_error *err) {
-    const tq_embedder *e = s->embedder;
+    const tq_rag_embedder *e = s->embedder;
     tq_buf buf;
     size_t tokens;
     tq_buf_init(&buf, s->store->mem, SIZE_MAX / 4);
@@ -174,14 +174,16 @@ static toque_status diversify(tq_searcher *s, tq_hit *hits, size_t n, const tq_s
     if (!s->embedder) return TQ_FAIL(err, EINVAL, "diversification compares vectors, and %s has none", store->path);
     if (n < 2) return TOQUE_OK;
     float *v = tq_alloc(store->mem, n * dim, sizeof *v);
-    uint16_t *half = tq_alloc(store->mem, dim, sizeof *half);
+    uint16_t *half = tq_alloc(store->mem, n * dim, sizeof *half);
+    tq_scored *ids = tq_alloc(store->mem, n, sizeof *ids);
     double *near = tq_zalloc(store->mem, n, sizeof *near), *rel = tq_alloc(store->mem, n, sizeof *rel);
-    toque_status status = v && half && near && rel ? TOQUE_OK : TQ_NOMEM(err);
+    toque_status status = v && half && ids && near && rel ? TOQUE_OK : TQ_NOMEM(err);
     if (status != TOQUE_OK) goto done;
     double high = hits[0].score, low = hits[n - 1].score;
+    for (size_t i = 0; i < n; i++) ids[i].chunk = hits[i].passage.chunk;
+    TQ_GO(tq_rag_halves(store, ids, n, half, err));
     for (size_t i = 0; i < n; i++) {
-        TQ_GO(tq_rag_halves(store, hits[i].passage.chunk, half, err));
-        for (size_t j = 0; j < dim; j++) v[i * dim + j] = tq_half_to_float(half[j]);
+        for (size_t j = 0; j < dim; j++) v[i * dim + j] = tq_half_to_float(half[i * dim + j]);
         rel[i] = high > low ? (hits[i].score - low) / (high - low) : 1;
         near[i] = -1;
     }
@@ -213,6 +215,7 @@ static toque_status diversify(tq_searcher *s, tq_hit *hits, size_t n, const tq_s
 done:
     tq_free(store->mem, v);
     tq_free(store->mem, half);
+    tq_free(store->mem, ids);
     tq_free(store->mem, near);
     tq_free(store->mem, rel);
     return status;

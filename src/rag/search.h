@@ -46,12 +46,12 @@ typedef struct tq_hits {
 
 typedef struct tq_searcher {
     tq_rag *store;
-    const tq_embedder *embedder; /* NULL: BM25 only */
-    tq_vectors vectors;          /* loaded at the first search that needs them */
+    const tq_rag_embedder *embedder; /* NULL: BM25 only */
+    tq_vectors vectors;              /* loaded at the first search that needs them */
 } tq_searcher;
 
 /* embedder may be NULL; it is checked against the store, and both must outlive the searcher. */
-toque_status tq_searcher_init(tq_searcher *s, tq_rag *store, const tq_embedder *embedder, toque_error *err) TQ_MUST;
+toque_status tq_searcher_init(tq_searcher *s, tq_rag *store, const tq_rag_embedder *embedder, toque_error *err) TQ_MUST;
 void tq_searcher_clear(tq_searcher *s);
 /* EINVAL for an option out of range, a filter on a key that no document has, or vectors where there are none. */
 toque_status tq_search(tq_searcher *s, tq_hits *hits, const char *text, const tq_search_options *options,

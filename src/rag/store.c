@@ -43,7 +43,7 @@ static const char *const texts[STATEMENTS] = {
     [DELETE_TERMS] = "INSERT INTO terms(terms, rowid, passage) VALUES('delete', ?, ?)",
     [DELETE_DOCUMENT] = "DELETE FROM documents WHERE id = ?",
     [TOUCH] = "UPDATE documents SET size = ?, mtime = ? WHERE id = ?",
-    [CHUNKS_OF] = "SELECT id, start, end, heading FROM chunks WHERE document = ?",
+    [CHUNKS_OF] = "SELECT ordinal, start, end, heading FROM chunks WHERE document = ?",
     [TEXT_OF] = "SELECT language, text FROM documents WHERE id = ?",
     [DOCUMENT] = "SELECT title, blocks, text FROM documents WHERE id = ?",
     [PAIRS_OF] = "SELECT key, value FROM metadata WHERE document = ?",
@@ -52,7 +52,7 @@ static const char *const texts[STATEMENTS] = {
                 " substr(d.text, c.start + 1, c.end - c.start),"
                 " CASE WHEN c.context_end - c.context_start = c.end - c.start THEN NULL"
                 " ELSE substr(d.text, c.context_start + 1, c.context_end - c.context_start) END"
-                " FROM chunks c JOIN documents d ON d.id = c.document WHERE c.id = ?",
+                " FROM chunks c JOIN documents d ON d.id = c.document WHERE c.document = ? AND c.ordinal = ?",
 };
 
 static toque_status statement(tq_rag *store, int which, sqlite3_stmt **s, toque_error *err) {
@@ -111,7 +111,7 @@ toque_status tq_rag_open(tq_rag **result, tq_ctx *ctx, const char *path, bool wr
     return status;
 }
 
-toque_status tq_rag_create(tq_rag **result, tq_ctx *ctx, const char *path, const tq_embedder *e,
+toque_status tq_rag_create(tq_rag **result, tq_ctx *ctx, const char *path, const tq_rag_embedder *e,
                            const tq_chunk_options *chunk, toque_error *err) {
     *result = NULL;
     if (tq_path_exists(path)) return TQ_FAIL(err, EINVAL, "%s is there already", path);
@@ -143,7 +143,7 @@ void tq_rag_close(tq_rag *store) {
     tq_free(mem, store);
 }
 
-toque_status tq_rag_check(const tq_rag *store, const tq_embedder *e, toque_error *err) {
+toque_status tq_rag_check(const tq_rag *store, const tq_rag_embedder *e, toque_error *err) {
     const tq_rag_facts *f = &store->facts;
     const char *what = NULL;
     if (strcmp(f->hash, e->hash) != 0)
@@ -228,8 +228,8 @@ static toque_status take_out(tq_rag *store, int64_t document, toque_error *err) 
             status = TQ_FAIL(err, EFORMAT, "%s is damaged (a chunk lies outside its document)", store->path);
             goto done;
         }
-        TQ_GO(index_passage(store, DELETE_TERMS, a, sqlite3_column_int64(chunks, 0), tq_sql_column(chunks, 3),
-                            data + from, (size_t)(to - from), &passage, &terms, err));
+        TQ_GO(index_passage(store, DELETE_TERMS, a, tq_chunk_id(document, sqlite3_column_int64(chunks, 0)),
+                            tq_sql_column(chunks, 3), data + from, (size_t)(to - from), &passage, &terms, err));
     }
     sqlite3_reset(text);
     TQ_GO(statement(store, DELETE_DOCUMENT, &s, err));
@@ -292,18 +292,33 @@ done:
     return status;
 }
 
-static toque_status put_document(tq_rag *store, const tq_source *src, const tq_doc *doc, size_t n_chunks,
-                                 toque_error *err) {
-    uint32_t *blocks = tq_alloc(store->mem, doc->n * 5, sizeof *blocks);
-    if (!blocks) return TQ_NOMEM(err);
+static void put_number(tq_buf *out, uint64_t n) {
+    for (; n > 127; n >>= 7) tq_buf_putc(out, (char)((n & 127) | 128));
+    tq_buf_putc(out, (char)n);
+}
+
+/* A document's blocks, as store_schema.c describes them. */
+static void put_blocks(tq_buf *out, const tq_doc *doc) {
+    uint32_t at = 0;
     for (size_t i = 0; i < doc->n; i++) {
         const tq_block *b = &doc->blocks[i];
-        const uint32_t row[5] = {(uint32_t)b->kind | (uint32_t)b->level << 8, (uint32_t)b->page, b->start, b->end, 0};
-        memcpy(blocks + 5 * i, row, sizeof row);
+        tq_buf_putc(out, (char)((int)b->kind | (b->level < 63 ? b->level : 63) << 2));
+        put_number(out, (uint64_t)b->page);
+        put_number(out, b->start - at);
+        put_number(out, b->end - b->start);
+        at = b->end;
     }
+}
+
+static toque_status put_document(tq_rag *store, const tq_source *src, const tq_doc *doc, size_t n_chunks,
+                                 toque_error *err) {
+    tq_buf blocks;
+    tq_buf_init(&blocks, store->mem, SIZE_MAX / 4);
+    put_blocks(&blocks, doc);
     sqlite3_stmt *s;
-    toque_status status;
-    TQ_GO(statement(store, INSERT_DOCUMENT, &s, err));
+    toque_status status = tq_buf_status(&blocks, "blocks", err);
+    if (status == TOQUE_OK) status = statement(store, INSERT_DOCUMENT, &s, err);
+    if (status != TOQUE_OK) goto done;
     tq_sql_text(s, 1, src->uri);
     tq_sql_text(s, 2, src->root);
     tq_sql_text(s, 3, src->hash);
@@ -313,11 +328,11 @@ static toque_status put_document(tq_rag *store, const tq_source *src, const tq_d
     tq_sql_text(s, 7, src->title);
     tq_sql_text(s, 8, src->language);
     sqlite3_bind_int64(s, 9, (sqlite3_int64)n_chunks);
-    sqlite3_bind_blob64(s, 10, blocks, doc->n * 5 * sizeof *blocks, SQLITE_STATIC);
+    sqlite3_bind_blob64(s, 10, blocks.data, blocks.len, SQLITE_STATIC);
     sqlite3_bind_blob64(s, 11, doc->text.data, doc->text.len, SQLITE_STATIC);
     TQ_GO(tq_sql_run(s, err));
 done:
-    tq_free(store->mem, blocks);
+    tq_buf_clear(&blocks);
     return status;
 }
 
@@ -335,7 +350,7 @@ static toque_status put_chunks(tq_rag *store, int64_t document, const tq_source 
         const char *heading = chunks->headings.data + c->heading;
         sqlite3_stmt *s;
         TQ_GO(statement(store, INSERT_CHUNK, &s, err));
-        const int64_t numbers[7] = {id, document, c->start, c->end, c->context_start, c->context_end, c->page};
+        const int64_t numbers[7] = {document, (int64_t)i, c->start, c->end, c->context_start, c->context_end, c->page};
         for (int j = 0; j < 7; j++) sqlite3_bind_int64(s, j + 1, numbers[j]);
         tq_sql_text(s, 8, heading);
         TQ_GO(tq_sql_run(s, err));
@@ -425,7 +440,8 @@ toque_status tq_rag_passage(tq_rag *store, int64_t chunk, tq_arena *arena, tq_pa
     bool row;
     size_t n;
     TQ_TRY(statement(store, PASSAGE, &s, err));
-    sqlite3_bind_int64(s, 1, chunk);
+    sqlite3_bind_int64(s, 1, tq_chunk_document(chunk));
+    sqlite3_bind_int64(s, 2, tq_chunk_ordinal(chunk));
     TQ_TRY(tq_sql_step(s, &row, err));
     if (!row)
         return TQ_FAIL(err, EFORMAT,
@@ -454,17 +470,34 @@ toque_status tq_rag_passage(tq_rag *store, int64_t chunk, tq_arena *arena, tq_pa
     return TOQUE_OK;
 }
 
-/* The blocks as put_document wrote them; what does not lie in the text in order is damage. */
-static toque_status read_blocks(tq_rag *store, tq_doc *doc, const uint32_t *blob, size_t n, toque_error *err) {
-    for (size_t i = 0; i < n; i++) {
-        uint32_t row[5];
-        memcpy(row, blob + 5 * i, sizeof row);
-        uint32_t least = doc->n ? doc->blocks[doc->n - 1].end : 0;
-        if ((row[0] & 255) > TQ_BLOCK_ROW || row[2] < least || row[3] <= row[2] || row[3] > doc->text.len)
+/* The next number of a blob; false when it ends too soon or is too large. */
+static bool take_number(const uint8_t **p, const uint8_t *end, uint32_t *n) {
+    uint64_t value = 0;
+    for (int shift = 0; *p < end && shift < 35; shift += 7) {
+        uint8_t byte = *(*p)++;
+        value |= (uint64_t)(byte & 127) << shift;
+        if (byte > 127) continue;
+        *n = (uint32_t)value;
+        return value <= UINT32_MAX;
+    }
+    return false;
+}
+
+/* The blocks as put_blocks wrote them; what does not lie in the text is damage. */
+static toque_status read_blocks(tq_rag *store, tq_doc *doc, const uint8_t *p, size_t n, toque_error *err) {
+    const uint8_t *end = p + n;
+    uint64_t at = 0;
+    while (p < end) {
+        uint32_t page, gap, length;
+        int head = *p++;
+        bool whole = take_number(&p, end, &page) && take_number(&p, end, &gap) && take_number(&p, end, &length);
+        if (!whole || page > INT32_MAX || length == 0 || at + gap + length > doc->text.len)
             return TQ_FAIL(err, EFORMAT, "%s is damaged (the blocks of a document)", store->path);
+        at += gap;
         if (!TQ_GROW(doc->mem, doc->blocks, doc->n, doc->cap)) return TQ_NOMEM(err);
         doc->blocks[doc->n++] =
-            (tq_block){(tq_block_kind)(row[0] & 255), (int)(row[0] >> 8), (int)row[1], row[2], row[3]};
+            (tq_block){(tq_block_kind)(head & 3), head >> 2, (int)page, (uint32_t)at, (uint32_t)(at + length)};
+        at += length;
     }
     return TOQUE_OK;
 }
@@ -480,10 +513,9 @@ toque_status tq_rag_document(tq_rag *store, int64_t document, bool pairs, tq_doc
     tq_doc_title(doc, title, strlen(title));
     const void *text = sqlite3_column_blob(s, 2);
     if (text) tq_buf_put(&doc->text, text, (size_t)sqlite3_column_bytes(s, 2));
-    const uint32_t *blob = sqlite3_column_blob(s, 1);
+    const uint8_t *blob = sqlite3_column_blob(s, 1);
     toque_status status = tq_doc_status(doc, err);
-    if (status == TOQUE_OK && blob)
-        status = read_blocks(store, doc, blob, (size_t)sqlite3_column_bytes(s, 1) / (5 * sizeof *blob), err);
+    if (status == TOQUE_OK && blob) status = read_blocks(store, doc, blob, (size_t)sqlite3_column_bytes(s, 1), err);
     sqlite3_reset(s);
     if (status != TOQUE_OK || !pairs) return status;
     TQ_TRY(statement(store, PAIRS_OF, &s, err));
@@ -509,17 +541,22 @@ toque_status tq_rag_frequency(tq_rag *store, const char *term, size_t n, int64_t
     return TOQUE_OK;
 }
 
-toque_status tq_rag_halves(tq_rag *store, int64_t chunk, uint16_t *out, toque_error *err) {
-    sqlite3_blob *blob;
-    int64_t row = tq_chunk_document(chunk), at = tq_chunk_ordinal(chunk) * store->facts.dim * 2;
-    if (sqlite3_blob_open(store->db, "main", "vectors", "halves", row, 0, &blob) != SQLITE_OK)
-        return tq_sql_fail(store->db, err);
-    int n = (int)(store->facts.dim * 2);
-    int r = at + n <= sqlite3_blob_bytes(blob) ? sqlite3_blob_read(blob, out, n, (int)at) : SQLITE_CORRUPT;
+toque_status tq_rag_halves(tq_rag *store, const tq_scored *chunks, size_t n, uint16_t *out, toque_error *err) {
+    sqlite3_blob *blob = NULL;
+    int bytes = (int)(store->facts.dim * 2);
+    toque_status status = TOQUE_OK;
+    for (size_t i = 0; i < n && status == TOQUE_OK; i++, out += store->facts.dim) {
+        int64_t row = tq_chunk_document(chunks[i].chunk), at = tq_chunk_ordinal(chunks[i].chunk) * bytes;
+        int r = blob ? sqlite3_blob_reopen(blob, row)
+                     : sqlite3_blob_open(store->db, "main", "vectors", "halves", row, 0, &blob);
+        if (r == SQLITE_OK && at + bytes > sqlite3_blob_bytes(blob)) r = SQLITE_CORRUPT;
+        if (r == SQLITE_OK) r = sqlite3_blob_read(blob, out, bytes, (int)at);
+        if (r != SQLITE_OK)
+            status = TQ_FAIL(err, EFORMAT, "%s is damaged (vectors of document %lld), or was changed while it was read",
+                             store->path, (long long)row);
+    }
     sqlite3_blob_close(blob);
-    if (r != SQLITE_OK)
-        return TQ_FAIL(err, EFORMAT, "%s is damaged (vectors of document %lld)", store->path, (long long)row);
-    return TOQUE_OK;
+    return status;
 }
 
 toque_status tq_rag_list(tq_rag *store, tq_list_fn *visit, void *arg, toque_error *err) {

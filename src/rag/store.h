@@ -43,11 +43,11 @@ typedef struct tq_rag {
  * write: adding is meant. */
 toque_status tq_rag_open(tq_rag **store, tq_ctx *ctx, const char *path, bool write, toque_error *err) TQ_MUST;
 /* Makes an empty store at path, where nothing may be. */
-toque_status tq_rag_create(tq_rag **store, tq_ctx *ctx, const char *path, const tq_embedder *e,
+toque_status tq_rag_create(tq_rag **store, tq_ctx *ctx, const char *path, const tq_rag_embedder *e,
                            const tq_chunk_options *chunk, toque_error *err) TQ_MUST;
 void tq_rag_close(tq_rag *store);
 /* EINVAL when the store was made with another embedder, with the command that makes it anew. */
-toque_status tq_rag_check(const tq_rag *store, const tq_embedder *e, toque_error *err) TQ_MUST;
+toque_status tq_rag_check(const tq_rag *store, const tq_rag_embedder *e, toque_error *err) TQ_MUST;
 
 /* ---- documents --------------------------------------------------------------------------------------------------- */
 
@@ -72,6 +72,8 @@ toque_status tq_rag_touch(tq_rag *store, int64_t document, int64_t size, int64_t
 toque_status tq_rag_remember_threshold(tq_rag *store, double threshold, double auc, int64_t pairs,
                                        toque_error *err) TQ_MUST;
 
+toque_status tq_rag_forget_threshold(tq_rag *store, toque_error *err) TQ_MUST;
+
 /* ---- reading ----------------------------------------------------------------------------------------------------- */
 
 /* A chunk with its document. Strings belong to `arena`. */
@@ -90,8 +92,8 @@ toque_status tq_rag_passage(tq_rag *store, int64_t chunk, tq_arena *arena, tq_pa
 toque_status tq_rag_document(tq_rag *store, int64_t document, bool pairs, tq_doc *doc, toque_error *err) TQ_MUST;
 /* How many chunks have the term (as tq_terms writes it). */
 toque_status tq_rag_frequency(tq_rag *store, const char *term, size_t n, int64_t *chunks, toque_error *err) TQ_MUST;
-/* The f16 copy of a chunk's vector, [dim]. */
-toque_status tq_rag_halves(tq_rag *store, int64_t chunk, uint16_t *out, toque_error *err) TQ_MUST;
+/* The f16 copies of the vectors of n chunks, [n, dim]. */
+toque_status tq_rag_halves(tq_rag *store, const tq_scored *chunks, size_t n, uint16_t *out, toque_error *err) TQ_MUST;
 /* The analyzer of a language; the store's. */
 toque_status tq_rag_analyzer(tq_rag *store, const char *language, tq_analyzer **a, toque_error *err) TQ_MUST;
 
@@ -108,7 +110,7 @@ toque_status tq_rag_list(tq_rag *store, tq_list_fn *visit, void *arg, toque_erro
 
 /* ---- for store_schema.c and rebuild.c ------------------------------------------------------------------------------
  */
-toque_status tq_schema_create(tq_rag *store, const tq_embedder *e, const tq_chunk_options *chunk,
+toque_status tq_schema_create(tq_rag *store, const tq_rag_embedder *e, const tq_chunk_options *chunk,
                               toque_error *err) TQ_MUST;
 /* Checks application id and layout, migrates an older one, reads the facts. */
 toque_status tq_schema_load(tq_rag *store, bool write, toque_error *err) TQ_MUST;

@@ -1,10 +1,11 @@
 /* The store's layout and its versions. PRAGMA user_version counts layouts; a step of `migrations` leads from one to the
  * next. Facts stand in the table `facts` as text.
  *
- *   documents   one a source: text is what was extracted, blocks its structure (five little-endian u32 a block:
- *               kind | level << 8, page, start, end, 0), so that chunks can be made anew without the source
+ *   documents   one a source: text is what was extracted, blocks its structure, so that chunks can be made anew without
+ *               the source: a block is kind | level << 2 (a byte), page, bytes of text before it since the last block,
+ *               bytes of text, the last three as LEB128
  *   metadata    key = value of a document
- *   chunks      id = document << 20 | ordinal; ranges of bytes of the text
+ *   chunks      ranges of bytes of the text; outside the table a chunk's id is document << 20 | ordinal
  *   vectors     a row a document: f32 scales, int8 values, f16 values of its chunks in order
  *   terms       FTS5 without content: the inverted index over the chunks' passages as terms.h writes them */
 #include <inttypes.h>
@@ -24,10 +25,9 @@ static const char *const migrations[TQ_RAG_VERSION] = {
     "CREATE TABLE metadata(document INTEGER NOT NULL REFERENCES documents ON DELETE CASCADE, key TEXT NOT NULL,"
     " value TEXT NOT NULL, PRIMARY KEY(document, key)) WITHOUT ROWID;"
     "CREATE INDEX metadata_key ON metadata(key, value);"
-    "CREATE TABLE chunks(id INTEGER PRIMARY KEY, document INTEGER NOT NULL REFERENCES documents ON DELETE CASCADE,"
+    "CREATE TABLE chunks(document INTEGER NOT NULL REFERENCES documents ON DELETE CASCADE, ordinal INTEGER NOT NULL,"
     " start INTEGER NOT NULL, end INTEGER NOT NULL, context_start INTEGER NOT NULL, context_end INTEGER NOT NULL,"
-    " page INTEGER NOT NULL, heading TEXT NOT NULL);"
-    "CREATE INDEX chunks_document ON chunks(document);"
+    " page INTEGER NOT NULL, heading TEXT NOT NULL, PRIMARY KEY(document, ordinal)) WITHOUT ROWID;"
     "CREATE TABLE vectors(document INTEGER PRIMARY KEY REFERENCES documents ON DELETE CASCADE, scales BLOB NOT NULL,"
     " bytes BLOB NOT NULL, halves BLOB NOT NULL);"
     "CREATE VIRTUAL TABLE terms USING fts5(passage, content='', tokenize='ascii');"};
@@ -63,7 +63,8 @@ static toque_status migrate(tq_rag *store, int from, toque_error *err) {
     return tq_sql_exec(store->db, sql, err);
 }
 
-toque_status tq_schema_create(tq_rag *store, const tq_embedder *e, const tq_chunk_options *chunk, toque_error *err) {
+toque_status tq_schema_create(tq_rag *store, const tq_rag_embedder *e, const tq_chunk_options *chunk,
+                              toque_error *err) {
     char sql[60];
     snprintf(sql, sizeof sql, "PRAGMA application_id = %d", APPLICATION_ID);
     TQ_TRY(tq_sql_exec(store->db, "PRAGMA journal_mode = WAL; BEGIN IMMEDIATE", err));
@@ -99,6 +100,11 @@ toque_status tq_rag_remember_threshold(tq_rag *store, double threshold, double a
 done:
     sqlite3_exec(store->db, "ROLLBACK", NULL, NULL, NULL);
     return status;
+}
+
+toque_status tq_rag_forget_threshold(tq_rag *store, toque_error *err) {
+    store->facts.calibrated = false;
+    return tq_sql_exec(store->db, "DELETE FROM facts WHERE key GLOB 'threshold*'", err);
 }
 
 static toque_status damaged(const tq_rag *store, const char *what, toque_error *err) {

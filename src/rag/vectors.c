@@ -6,9 +6,8 @@
 #include <string.h>
 
 enum {
-    OVERSAMPLE = 4, /* candidates for each result wanted */
-    LEAST = 64,     /* and at least so many */
-    BLOCK = 1024    /* rows scored at a time */
+    LEAST = 64,  /* candidates at least; half as many again as results wanted */
+    BLOCK = 1024 /* rows scored at a time */
 };
 
 /* ---- loading
@@ -167,11 +166,10 @@ static toque_status list_runs(const tq_vectors *v, const tq_bitmap *allowed, run
 /* Scores the candidates in f32 from the f16 copies. */
 static toque_status rescore(const tq_vectors *v, const float *query, const tq_top *candidates, tq_top *top,
                             uint16_t *half, toque_error *err) {
-    const tq_kernels *k = v->store->ctx->k;
-    for (size_t i = 0; i < candidates->n; i++) {
+    TQ_TRY(tq_rag_halves(v->store, candidates->items, candidates->n, half, err));
+    for (size_t i = 0; i < candidates->n; i++, half += v->dim) {
         float score;
-        TQ_TRY(tq_rag_halves(v->store, candidates->items[i].chunk, half, err));
-        k->rows_f32[TQ_F16](&score, half, (size_t)v->dim * 2, 1, v->dim, query);
+        v->store->ctx->k->rows_f32[TQ_F16](&score, half, (size_t)v->dim * 2, 1, v->dim, query);
         tq_top_put(top, score, candidates->items[i].chunk);
     }
     tq_top_sort(top);
@@ -181,14 +179,14 @@ static toque_status rescore(const tq_vectors *v, const float *query, const tq_to
 toque_status tq_vectors_search(const tq_vectors *v, const float *query, const tq_bitmap *allowed, tq_top *top,
                                toque_error *err) {
     tq_ctx *ctx = v->store->ctx;
-    size_t threads = (size_t)tq_pool_threads(ctx->pool), k = top->k * OVERSAMPLE < LEAST ? LEAST : top->k * OVERSAMPLE;
+    size_t threads = (size_t)tq_pool_threads(ctx->pool), k = top->k + top->k / 2 < LEAST ? LEAST : top->k + top->k / 2;
     if (top->k == 0 || v->n == 0) return TOQUE_OK;
     scan s = {.v = v, .k = ctx->k};
     run *runs = NULL;
     int8_t *bytes = tq_zalloc(&ctx->mem, (size_t)v->width, 1);
     tq_top *tops = tq_zalloc(&ctx->mem, threads, sizeof *tops);
     tq_scored *items = tq_alloc(&ctx->mem, threads * k, sizeof *items);
-    uint16_t *half = tq_alloc(&ctx->mem, (size_t)v->dim, sizeof *half);
+    uint16_t *half = tq_alloc(&ctx->mem, k * (size_t)v->dim, sizeof *half);
     toque_status status = bytes && tops && items && half ? TOQUE_OK : TQ_NOMEM(err);
     if (status == TOQUE_OK) status = list_runs(v, allowed, &runs, &s, err);
     if (status != TOQUE_OK) goto done;

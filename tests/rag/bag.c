@@ -60,16 +60,16 @@ static toque_status embed(void *self, const char *const *texts, const size_t *le
     return TOQUE_OK;
 }
 
-tq_embedder bag_embedder(bag *b, int dim, int max_tokens) {
+tq_rag_embedder bag_embedder(bag *b, int dim, int max_tokens) {
     *b = (bag){.dim = dim};
-    return (tq_embedder){.self = b,
-                         .name = "bag",
-                         .hash = "b46",
-                         .pooling = "sum",
-                         .query_prefix = "",
-                         .passage_prefix = "",
-                         .dim = dim,
-                         .max_tokens = max_tokens,
-                         .embed = embed,
-                         .tokenize = tokenize};
+    return (tq_rag_embedder){.self = b,
+                             .name = "bag",
+                             .hash = "b46",
+                             .pooling = "sum",
+                             .query_prefix = "",
+                             .passage_prefix = "",
+                             .dim = dim,
+                             .max_tokens = max_tokens,
+                             .embed = embed,
+                             .tokenize = tokenize};
 }

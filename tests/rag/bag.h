@@ -12,6 +12,6 @@ typedef struct bag {
 } bag;
 
 /* The embedder over b; another seed (in hash) is another embedder. */
-tq_embedder bag_embedder(bag *b, int dim, int max_tokens);
+tq_rag_embedder bag_embedder(bag *b, int dim, int max_tokens);
 
 #endif

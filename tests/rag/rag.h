@@ -53,7 +53,7 @@ static void remove_store(void) {
 }
 
 /* A document of paragraphs, "# " in front of a line makes it a heading, put into the store. */
-static inline void put(tq_rag *store, const tq_embedder *e, const char *uri, const char *language, const char *text,
+static inline void put(tq_rag *store, const tq_rag_embedder *e, const char *uri, const char *language, const char *text,
                        const tq_doc_pair *pairs, size_t n_pairs) {
     tq_doc doc;
     tq_chunks chunks;

@@ -53,14 +53,15 @@ static void random_document(tq_doc *doc) {
     assert_int_equal(tq_doc_status(doc, &err), TOQUE_OK);
 }
 
-static size_t tokens(const tq_embedder *e, const char *text, size_t n) {
+static size_t tokens(const tq_rag_embedder *e, const char *text, size_t n) {
     toque_error err;
     size_t count;
     assert_int_equal(tq_count_tokens(e, &mem, text, n, &count, &err), TOQUE_OK);
     return count;
 }
 
-static void check_chunks(const tq_doc *doc, const tq_chunks *chunks, const tq_embedder *e, const tq_chunk_options *o) {
+static void check_chunks(const tq_doc *doc, const tq_chunks *chunks, const tq_rag_embedder *e,
+                         const tq_chunk_options *o) {
     const char *text = doc->text.data;
     size_t last = 0;
     char *seen = test_calloc(doc->text.len + 1, 1);
@@ -94,7 +95,7 @@ static void check_chunks(const tq_doc *doc, const tq_chunks *chunks, const tq_em
 static void chunks_are_ranges_within_the_budget(void **state) {
     (void)state;
     bag b;
-    tq_embedder e = bag_embedder(&b, 8, 256);
+    tq_rag_embedder e = bag_embedder(&b, 8, 256);
     tq_rng_init(&rng, 7, TQ_RNG_SAMPLE, 0, 0);
     for (int round = 0; round < 300; round++) {
         tq_doc doc;
@@ -130,7 +131,7 @@ static void headings_make_the_path(void **state) {
     }
     assert_int_equal(tq_doc_status(&doc, &err), TOQUE_OK);
     const tq_chunk_options o = {TQ_CHUNK_PASSAGE, 64, 0};
-    assert_int_equal(tq_chunks_make(&chunks, &mem, &doc, &tq_embedder_none, &o, &err), TOQUE_OK);
+    assert_int_equal(tq_chunks_make(&chunks, &mem, &doc, &tq_rag_embedder_none, &o, &err), TOQUE_OK);
     const char *const want[][2] = {{"Manual", "Intro text."},
                                    {"Manual > Install > Debian", "Run apt."},
                                    {"Manual > Install > Empty", "Empty"},
@@ -158,7 +159,7 @@ static void overlap_repeats_whole_sentences(void **state) {
     tq_doc_put(&doc, " Sixteen. A b c d e f g h i j k l m.", 36);
     assert_int_equal(tq_doc_status(&doc, &err), TOQUE_OK);
     const tq_chunk_options o = {TQ_CHUNK_PASSAGE, 16, 6};
-    assert_int_equal(tq_chunks_make(&chunks, &mem, &doc, &tq_embedder_none, &o, &err), TOQUE_OK);
+    assert_int_equal(tq_chunks_make(&chunks, &mem, &doc, &tq_rag_embedder_none, &o, &err), TOQUE_OK);
     assert_int_equal(chunks.n, 2);
     assert_int_equal(chunks.items[0].end, strlen(text) + 9);
     assert_int_equal(chunks.items[1].start,

@@ -9,7 +9,7 @@
 
 static const tq_chunk_options small = {TQ_CHUNK_PASSAGE, 32, 4};
 static bag the_bag;
-static tq_embedder e;
+static tq_rag_embedder e;
 static char docs[64], log_text[4000];
 
 static void write_doc(const char *name, const char *text) {
@@ -193,7 +193,7 @@ static void a_store_is_made_anew_from_its_texts(void **state) {
     tq_rag *store;
     bag other_bag;
     tq_ingest_counts counts = {0};
-    tq_embedder other = bag_embedder(&other_bag, 48, 128);
+    tq_rag_embedder other = bag_embedder(&other_bag, 48, 128);
     other.hash = "other";
     other.name = "other";
     write_doc("a.md", "# Cats\n\nCats sleep all day. They like it.\n\n## Food\n\nFish and mice and milk.\n");

@@ -15,7 +15,7 @@ static const char *const topics[][2] = {
 enum { TOPICS = sizeof topics / sizeof *topics };
 
 /* A document a topic; every sentence under a heading shares words with it. */
-static void fill(tq_rag *store, const tq_embedder *e) {
+static void fill(tq_rag *store, const tq_rag_embedder *e) {
     char uri[20], text[600];
     for (int i = 0; i < TOPICS; i++) {
         snprintf(uri, sizeof uri, "%02d.txt", i);
@@ -26,7 +26,7 @@ static void fill(tq_rag *store, const tq_embedder *e) {
     }
 }
 
-static void check_answers(const tq_embedder *e) {
+static void check_answers(const tq_rag_embedder *e) {
     tq_rag *store;
     tq_searcher s;
     int64_t pairs;
@@ -76,22 +76,22 @@ static void check_answers(const tq_embedder *e) {
 static void vectors_quote(void **state) {
     (void)state;
     bag b;
-    tq_embedder e = bag_embedder(&b, 256, 128);
+    tq_rag_embedder e = bag_embedder(&b, 256, 128);
     check_answers(&e);
 }
 
 static void words_quote(void **state) {
     (void)state;
-    check_answers(&tq_embedder_none);
+    check_answers(&tq_rag_embedder_none);
 }
 
 static void few_headings_teach_nothing(void **state) {
     (void)state;
     tq_rag *store;
     int64_t pairs;
-    OK(tq_rag_create(&store, ctx, store_path, &tq_embedder_none, &small, err));
-    put(store, &tq_embedder_none, "a.txt", "", "# One\n\nText.\n\nMore.", NULL, 0);
-    OK(tq_calibrate(store, &tq_embedder_none, &pairs, err));
+    OK(tq_rag_create(&store, ctx, store_path, &tq_rag_embedder_none, &small, err));
+    put(store, &tq_rag_embedder_none, "a.txt", "", "# One\n\nText.\n\nMore.", NULL, 0);
+    OK(tq_calibrate(store, &tq_rag_embedder_none, &pairs, err));
     assert_true(pairs == 0 && !store->facts.calibrated);
     tq_rag_close(store);
     remove_store();

@@ -11,7 +11,7 @@ static const char *const vocabulary[] = {"cat",  "dog",  "bird", "fish", "tree",
 enum { WORDS = sizeof vocabulary / sizeof *vocabulary };
 
 static bag the_bag;
-static tq_embedder e;
+static tq_rag_embedder e;
 static tq_rag *store;
 static tq_searcher searcher;
 static char texts[DOCUMENTS][400];

@@ -15,7 +15,7 @@ static int64_t number(tq_rag *store, const char *sql) {
 static void documents_come_back_and_go(void **state) {
     (void)state;
     bag b;
-    tq_embedder e = bag_embedder(&b, 40, 64);
+    tq_rag_embedder e = bag_embedder(&b, 40, 64);
     tq_rag *store;
     OK(tq_rag_create(&store, ctx, store_path, &e, &small, err));
     const tq_doc_pair pairs[] = {{(char *)"team", (char *)"blue"}};
@@ -91,13 +91,13 @@ static void what_is_no_store_is_refused(void **state) {
     sqlite3_close(db);
     refused(TOQUE_EFORMAT, "no store", true);
     remove_store();
-    OK(tq_rag_create(&store, ctx, store_path, &tq_embedder_none, &small, err));
+    OK(tq_rag_create(&store, ctx, store_path, &tq_rag_embedder_none, &small, err));
     sqlite3_exec(store->db, "PRAGMA user_version = 99", NULL, NULL, NULL);
     tq_rag_close(store);
     refused(TOQUE_EUNSUPPORTED, "newer", false);
     refused(TOQUE_EUNSUPPORTED, "newer", true);
     remove_store();
-    OK(tq_rag_create(&store, ctx, store_path, &tq_embedder_none, &small, err));
+    OK(tq_rag_create(&store, ctx, store_path, &tq_rag_embedder_none, &small, err));
     sqlite3_exec(store->db, "DELETE FROM facts WHERE key = 'dim'", NULL, NULL, NULL);
     tq_rag_close(store);
     refused(TOQUE_EFORMAT, "facts are missing", false);
@@ -109,7 +109,7 @@ static void what_is_no_store_is_refused(void **state) {
 static void damage_is_one_clear_error(void **state) {
     (void)state;
     bag b;
-    tq_embedder e = bag_embedder(&b, 40, 64);
+    tq_rag_embedder e = bag_embedder(&b, 40, 64);
     tq_rag *store;
     struct stat st;
     OK(tq_rag_create(&store, ctx, store_path, &e, &small, err));
@@ -153,7 +153,7 @@ static void damage_is_one_clear_error(void **state) {
 static void another_embedder_is_refused(void **state) {
     (void)state;
     bag b;
-    tq_embedder e = bag_embedder(&b, 40, 64), other = e;
+    tq_rag_embedder e = bag_embedder(&b, 40, 64), other = e;
     tq_rag *store;
     toque_error fault;
     OK(tq_rag_create(&store, ctx, store_path, &e, &small, err));
