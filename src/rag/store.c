@@ -1,6 +1,7 @@
 /* The store: opening, documents in and out. See store.h. */
 #include "rag/store.h"
 
+#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -111,6 +112,17 @@ toque_status tq_rag_open(tq_rag **result, tq_ctx *ctx, const char *path, bool wr
     return status;
 }
 
+/* An empty store in a file of its own, closed again. */
+static toque_status make_file(tq_ctx *ctx, const char *path, const tq_rag_embedder *e, const tq_chunk_options *chunk,
+                              toque_error *err) {
+    tq_rag *store;
+    unlink(path); /* of a process that had this number before */
+    TQ_TRY(start(&store, ctx, path, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, err));
+    toque_status status = tq_schema_create(store, e, chunk, err);
+    tq_rag_close(store);
+    return status;
+}
+
 toque_status tq_rag_create(tq_rag **result, tq_ctx *ctx, const char *path, const tq_rag_embedder *e,
                            const tq_chunk_options *chunk, toque_error *err) {
     *result = NULL;
@@ -120,16 +132,25 @@ toque_status tq_rag_create(tq_rag **result, tq_ctx *ctx, const char *path, const
                        "chunks of %d tokens that share %d are not possible: from 16 to %d (what the embedder "
                        "takes), and at most half of it shared",
                        chunk->budget, chunk->overlap, e->max_tokens);
-    tq_rag *store;
-    TQ_TRY(start(&store, ctx, path, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, err));
-    toque_status status = tq_schema_create(store, e, chunk, err);
-    if (status == TOQUE_OK) status = tq_schema_load(store, true, err);
-    if (status == TOQUE_OK) {
-        *result = store;
-        return TOQUE_OK;
+    tq_buf made;
+    tq_buf_init(&made, &ctx->mem, 1 << 16);
+    tq_buf_printf(&made, "%s.made-%ld", path, (long)getpid());
+    toque_status status = tq_buf_status(&made, "a name", err);
+    if (status == TOQUE_OK) status = make_file(ctx, made.data, e, chunk, err);
+    bool raced = false;
+    if (status == TOQUE_OK && link(made.data, path) != 0) {
+        raced = errno == EEXIST;
+        /* Some file systems have no links. */
+        if (!raced && rename(made.data, path) != 0)
+            status = TQ_FAIL(err, EIO, "cannot make %s: %s", path, strerror(errno));
     }
-    tq_rag_close(store);
-    unlink(path); /* it was not there before */
+    if (!made.failed) unlink(made.data);
+    tq_buf_clear(&made);
+    if (status == TOQUE_OK) status = tq_rag_open(result, ctx, path, true, err);
+    if (status == TOQUE_OK && raced) status = tq_rag_check(*result, e, err);
+    if (status == TOQUE_OK) return TOQUE_OK;
+    tq_rag_close(*result);
+    *result = NULL;
     return status;
 }
 

@@ -42,7 +42,8 @@ typedef struct tq_rag {
 /* Opens the store at path; ENOTFOUND if there is none. A file of a newer layout, and one that is no store, is refused.
  * write: adding is meant. */
 toque_status tq_rag_open(tq_rag **store, tq_ctx *ctx, const char *path, bool write, toque_error *err) TQ_MUST;
-/* Makes an empty store at path, where nothing may be. */
+/* Makes an empty store at path, where nothing may be: whole or not at all. When another process makes one at the same
+ * moment, that one is opened, if its embedder is the same. */
 toque_status tq_rag_create(tq_rag **store, tq_ctx *ctx, const char *path, const tq_rag_embedder *e,
                            const tq_chunk_options *chunk, toque_error *err) TQ_MUST;
 void tq_rag_close(tq_rag *store);
