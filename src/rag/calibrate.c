@@ -21,16 +21,19 @@ static const char *last_heading(const tq_passage_info *p) {
     return *last && strcmp(last, p->title) != 0 ? last : NULL;
 }
 
-/* Drops the questions that stand more than once (NAME, OPTIONS: the headings of every manual page) and keeps at most
- * MOST of the others. */
+/* Drops the questions that stand over different passages (NAME, OPTIONS: the headings of every manual page) and keeps
+ * at most MOST of the others, each once: documents may be there under two names. */
 static size_t keep_unique(sample *list, size_t n) {
-    bool again[LOOKED_AT] = {false};
+    bool drop[LOOKED_AT] = {false};
     size_t kept = 0;
     for (size_t i = 0; i < n; i++)
-        for (size_t j = 0; j < i; j++)
-            if (strcmp(list[i].question, list[j].question) == 0) again[i] = again[j] = true;
+        for (size_t j = 0; j < i; j++) {
+            if (strcmp(list[i].question, list[j].question) != 0) continue;
+            drop[i] = true;
+            if (strcmp(list[i].passage.text, list[j].passage.text) != 0) drop[j] = true;
+        }
     for (size_t i = 0; i < n && kept < MOST; i++)
-        if (!again[i]) list[kept++] = list[i];
+        if (!drop[i]) list[kept++] = list[i];
     return kept;
 }
 
@@ -96,8 +99,7 @@ static toque_status compare(tq_searcher *s, sample *list, size_t n, tq_sentences
                             size_t *n_other, toque_error *err) {
     *n_other = 0;
     for (size_t i = 0; i < n; i++) {
-        const char *language = list[i].passage.language;
-        TQ_TRY(tq_sentences_score(s, list[i].question, language, sentences, err));
+        TQ_TRY(tq_sentences_score(s, list[i].question, sentences, err));
         own[i] = best_score(sentences->items + list[i].first, list[i].n);
         for (size_t k = 0, j = (i + n / 2) % n; k < OTHERS && k + 1 < n; k++, j = (j + 7) % n) {
             if (j == i || strcmp(list[j].question, list[i].question) == 0) continue;

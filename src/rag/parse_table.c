@@ -154,8 +154,9 @@ toque_status tq_parse_jsonl(tq_doc *doc, const tq_input *in, toque_error *err) {
     size_t number = 1;
     for (size_t at = 0; at < in->n; number++) {
         const char *nl = memchr(in->data + at, '\n', in->n - at);
-        size_t end = nl ? (size_t)(nl - in->data) : in->n, blank = strspn(in->data + at, " \t\r");
-        if (at + blank < end) {
+        size_t end = nl ? (size_t)(nl - in->data) : in->n;
+        while (at < end && strchr(" \t\r", in->data[at])) at++;
+        if (at < end) {
             json_error_t e;
             json_t *value = json_loadb(in->data + at, end - at, JSON_DECODE_ANY, &e);
             if (!value) return TQ_FAIL(err, EFORMAT, "line %zu, column %d: no JSON: %s", number, e.column, e.text);

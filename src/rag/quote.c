@@ -82,6 +82,15 @@ toque_status tq_sentences_prepare(const tq_searcher *s, tq_sentences *list, tq_a
         status = tq_rag_analyzer(s->store, x->passage->language, &a, err);
         if (status == TOQUE_OK) status = tq_terms(a, x->text, strlen(x->text), &terms, NULL, err);
         if (status == TOQUE_OK && !(x->terms = tq_arena_strndup(arena, terms.data, terms.len))) status = TQ_NOMEM(err);
+        if (i && x->passage == x[-1].passage) {
+            x->heading_terms = x[-1].heading_terms;
+            continue;
+        }
+        tq_buf_reset(&terms);
+        if (status == TOQUE_OK)
+            status = tq_terms(a, x->passage->heading, strlen(x->passage->heading), &terms, NULL, err);
+        if (status == TOQUE_OK && !(x->heading_terms = tq_arena_strndup(arena, terms.data, terms.len)))
+            status = TQ_NOMEM(err);
     }
     tq_buf_clear(&terms);
     return status;
@@ -96,35 +105,51 @@ static bool holds_term(const char *terms, const char *term, size_t n) {
     return false;
 }
 
-/* By the terms of the question that the sentence holds. */
-static toque_status score_terms(tq_searcher *s, const char *question, const char *language, tq_sentences *list,
-                                toque_error *err) {
-    tq_buf asked;
-    int64_t chunks = 0;
+/* By the terms of the question that the sentence holds, for the sentences of one language, whose terms they are. */
+static toque_status score_language(tq_rag *store, const char *language, const char *question, tq_sentences *list,
+                                   int64_t chunks, tq_buf *asked, toque_error *err) {
     double total = 0;
-    toque_status status;
-    tq_buf_init(&asked, s->store->mem, 1 << 20);
-    TQ_GO(tq_query_terms(s->store, question, language, &asked, err));
-    TQ_GO(tq_rag_number(s->store, "SELECT count(*) FROM chunks", &chunks, err));
-    for (size_t i = 0; i < list->n; i++) list->items[i].score = 0;
-    for (const char *t = asked.data; *t; t += strcspn(t, " ") + 1) {
+    tq_buf_reset(asked);
+    TQ_TRY(tq_query_terms(store, question, language, asked, err));
+    for (const char *t = asked->data; *t; t += strcspn(t, " ") + 1) {
         size_t len = strcspn(t, " ");
         int64_t df;
-        TQ_GO(tq_rag_frequency(s->store, t, len, &df, err));
+        TQ_TRY(tq_rag_frequency(store, t, len, &df, err));
         double idf = log(1 + ((double)chunks - (double)df + 0.5) / ((double)df + 0.5));
         total += idf;
-        for (size_t i = 0; i < list->n; i++)
-            if (holds_term(list->items[i].terms, t, len)) list->items[i].score += idf;
+        for (size_t i = 0; i < list->n; i++) {
+            struct tq_sentence *x = &list->items[i];
+            if (strcmp(x->passage->language, language) != 0) continue;
+            if (holds_term(x->terms, t, len))
+                x->score += idf;
+            else if (holds_term(x->heading_terms, t, len))
+                x->score += TQ_HEADING_SHARE * idf;
+        }
     }
-    for (size_t i = 0; i < list->n && total > 0; i++) list->items[i].score /= total;
-done:
+    for (size_t i = 0; i < list->n && total > 0; i++)
+        if (strcmp(list->items[i].passage->language, language) == 0) list->items[i].score /= total;
+    return TOQUE_OK;
+}
+
+static toque_status score_terms(tq_searcher *s, const char *question, tq_sentences *list, toque_error *err) {
+    tq_buf asked;
+    int64_t chunks = 0;
+    tq_buf_init(&asked, s->store->mem, 1 << 20);
+    toque_status status = tq_rag_number(s->store, "SELECT count(*) FROM chunks", &chunks, err);
+    for (size_t i = 0; i < list->n; i++) list->items[i].score = -1; /* not looked at yet */
+    for (size_t i = 0; i < list->n && status == TOQUE_OK; i++) {
+        const char *language = list->items[i].passage->language;
+        if (list->items[i].score >= 0) continue;
+        for (size_t j = i; j < list->n; j++)
+            if (strcmp(list->items[j].passage->language, language) == 0) list->items[j].score = 0;
+        status = score_language(s->store, language, question, list, chunks, &asked, err);
+    }
     tq_buf_clear(&asked);
     return status;
 }
 
-toque_status tq_sentences_score(tq_searcher *s, const char *question, const char *language, tq_sentences *list,
-                                toque_error *err) {
-    if (!s->embedder) return score_terms(s, question, language, list, err);
+toque_status tq_sentences_score(tq_searcher *s, const char *question, tq_sentences *list, toque_error *err) {
+    if (!s->embedder) return score_terms(s, question, list, err);
     float *query = tq_alloc(s->store->mem, (size_t)s->embedder->dim, sizeof *query);
     toque_status status = query ? tq_embed_query(s, question, query, err) : TQ_NOMEM(err);
     for (size_t i = 0; i < list->n && status == TOQUE_OK; i++)
@@ -143,14 +168,29 @@ static int by_score(const void *a, const void *b) {
     return x->start < y->start ? -1 : x->start > y->start;
 }
 
-/* The best, each place once (chunks overlap). */
+/* The same words, however the lines are broken. */
+static bool same_words(const char *a, const char *b) {
+    for (;;) {
+        a += strspn(a, " \t\r\n");
+        b += strspn(b, " \t\r\n");
+        size_t n = strcspn(a, " \t\r\n");
+        if (n != strcspn(b, " \t\r\n") || memcmp(a, b, n) != 0) return false;
+        if (n == 0) return true;
+        a += n;
+        b += n;
+    }
+}
+
+/* The best, each place once (chunks overlap) and each wording once (documents are copied). */
 static void choose(tq_answer *answer, const tq_sentences *list, int most) {
     for (size_t i = 0; i < list->n && answer->n < (size_t)most; i++) {
         const struct tq_sentence *s = &list->items[i];
         bool again = false;
-        for (size_t j = 0; j < answer->n; j++)
-            again |= answer->quotes[j].passage->document == s->passage->document && answer->quotes[j].start < s->end &&
-                     answer->quotes[j].end > s->start;
+        for (size_t j = 0; j < answer->n; j++) {
+            const tq_quote *q = &answer->quotes[j];
+            again |= q->passage->document == s->passage->document && q->start < s->end && q->end > s->start;
+            again |= same_words(q->text, s->text);
+        }
         if (again) continue;
         if (answer->n && s->score < NEAR_BEST * answer->quotes[0].score) return;
         answer->quotes[answer->n++] = (tq_quote){s->passage, s->start, s->end, s->text, s->score};
@@ -168,7 +208,7 @@ toque_status tq_quote_answer(tq_searcher *s, tq_answer *answer, const char *text
     for (size_t i = 0; i < answer->hits.n && status == TOQUE_OK; i++)
         status = tq_sentences_add(&list, s->store, &answer->hits.items[i].passage, &answer->hits.arena, err);
     if (status == TOQUE_OK) status = tq_sentences_prepare(s, &list, &answer->hits.arena, err);
-    if (status == TOQUE_OK && list.n) status = tq_sentences_score(s, text, options->search.language, &list, err);
+    if (status == TOQUE_OK && list.n) status = tq_sentences_score(s, text, &list, err);
     if (status == TOQUE_OK && list.n) {
         qsort(list.items, list.n, sizeof *list.items, by_score);
         choose(answer, &list, options->sentences);

@@ -31,7 +31,9 @@ typedef struct tq_answer {
 } tq_answer;
 
 /* Sentences are scored by cosine with the question, or, in a store without vectors, by the share of the question's
- * terms (weighted by idf) that they hold. */
+ * terms (weighted by idf) that they hold; a term that only a heading above the sentence
+ * holds counts for TQ_HEADING_SHARE. The same words in another place are not quoted again. */
+#define TQ_HEADING_SHARE 0.6
 toque_status tq_quote_answer(tq_searcher *s, tq_answer *answer, const char *text, const tq_quote_options *options,
                              toque_error *err) TQ_MUST;
 void tq_answer_clear(tq_answer *answer);
@@ -55,7 +57,8 @@ typedef struct tq_sentences {
         int64_t start, end;
         const char *text;
         const float *vector; /* [dim], or */
-        const char *terms;   /* as tq_terms writes them: what it is compared by */
+        const char *terms;   /* as tq_terms writes them, and those of the headings above it: what it is compared by */
+        const char *heading_terms;
         double score;
     } * items;
     size_t n, cap;
@@ -65,7 +68,6 @@ toque_status tq_sentences_add(tq_sentences *list, tq_rag *store, const tq_passag
 /* Gives every sentence its vector or terms, in arena. */
 toque_status tq_sentences_prepare(const tq_searcher *s, tq_sentences *list, tq_arena *arena, toque_error *err) TQ_MUST;
 /* Scores prepared sentences against a question. */
-toque_status tq_sentences_score(tq_searcher *s, const char *question, const char *language, tq_sentences *list,
-                                toque_error *err) TQ_MUST;
+toque_status tq_sentences_score(tq_searcher *s, const char *question, tq_sentences *list, toque_error *err) TQ_MUST;
 
 #endif
