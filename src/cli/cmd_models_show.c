@@ -2,10 +2,9 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "cli/cli.h"
-#include "files/gguf.h"
+#include "files/hf.h"
 #include "models/store.h"
 
 /* Metadata as a JSON value; NULL when the file does not have it or has something else there. */
@@ -31,7 +30,7 @@ static json_t *count_types(const tq_gguf *g) {
         const tq_type_info *info = tq_type_get((uint32_t)t->type);
         char number[24];
         snprintf(number, sizeof number, "type %u", (unsigned)t->type);
-        const char *name = info ? info->name : number;
+        const char *name = info ? info->name : t->type == TQ_TYPE_END ? "other" : number;
         json_int_t so_far = json_integer_value(json_object_get(types, name));
         json_object_set_new(types, name, json_integer(so_far + 1));
     }
@@ -42,7 +41,7 @@ static json_int_t count_parameters(const tq_gguf *g) {
     json_int_t n = 0;
     for (size_t i = 0; i < tq_gguf_n_tensors(g); i++) {
         const tq_tensor *t = tq_gguf_tensor_at(g, i);
-        n += (json_int_t)(t->rows * t->cols);
+        if (t->type != TQ_TYPE_END) n += (json_int_t)(t->rows * t->cols);
     }
     return n;
 }
@@ -51,11 +50,11 @@ static void set(json_t *object, const char *key, json_t *value) {
     if (value) json_object_set_new(object, key, value);
 }
 
-static json_t *describe(const tq_gguf *g, uint64_t bytes) {
+static json_t *describe(const tq_gguf *g) {
     json_t *o = json_object(), *architecture = get_text(g, "general.architecture");
     const char *arch = architecture ? json_string_value(architecture) : "";
     set(o, "path", json_string(tq_gguf_path(g)));
-    set(o, "bytes", json_integer((json_int_t)bytes));
+    set(o, "bytes", json_integer((json_int_t)tq_gguf_file_bytes(g)));
     set(o, "name", get_text(g, "general.name"));
     set(o, "parameters", json_integer(count_parameters(g)));
     set(o, "tensors", count_types(g));
@@ -106,8 +105,8 @@ static toque_status add_origin(tq_cli *cli, const char *path, json_t *o, toque_e
     toque_status status = tq_store_list_all(&list, &cli->mem, err);
     for (size_t i = 0; status == TOQUE_OK && i < list.n; i++)
         if (strcmp(list.items[i].path, path) == 0) {
-            set(o, "source", json_string(list.items[i].source));
-            set(o, "sha256", json_string(list.items[i].sha256));
+            if (*list.items[i].source) set(o, "source", json_string(list.items[i].source));
+            if (*list.items[i].sha256) set(o, "sha256", json_string(list.items[i].sha256));
         }
     tq_store_list_free(&list);
     return status;
@@ -118,12 +117,10 @@ static toque_status run(tq_cli *cli, void *options, toque_error *err) {
     char *path = NULL;
     tq_gguf *g = NULL;
     json_t *o = NULL;
-    struct stat st = {0};
     toque_status status;
     TQ_GO(tq_store_resolve(&path, &cli->mem, cli->set.positional[0], err));
-    TQ_GO(tq_gguf_open(&g, &cli->mem, path, err));
-    (void)stat(path, &st); /* it is open already; only its size is asked for */
-    o = describe(g, (uint64_t)st.st_size);
+    TQ_GO(tq_model_file_open(&g, &cli->mem, path, TQ_MODEL_WHOLE, err));
+    o = describe(g);
     if (!o) {
         status = TQ_NOMEM(err);
         goto done;
@@ -149,7 +146,8 @@ const tq_command tq_cmd_models_show = {
     .summary = "Show what a model file says of itself",
     .usage = "M",
     .about =
-        "M is a GGUF file or a name in the store. --json prints one object with what the file has of: path, bytes,\n"
+        "M is a GGUF file, a Hugging Face folder or a name in the store. --json prints one object with what the file "
+        "has of: path, bytes,\n"
         "name, architecture, parameters, tensors (how many of each type), context, layers, width, ffn_width, heads,\n"
         "kv_heads, vocabulary, tokenizer, chat_template, license, and the store's source and sha256.",
     .example = "toque models show model.gguf",

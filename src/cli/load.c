@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "files/hf.h"
 #include "models/store.h"
 
 enum { MAX_JSON_BYTES = 256 << 20 };
@@ -103,7 +104,7 @@ toque_status tq_cli_vocabulary(tq_cli *cli, const tq_cli_model *model, tq_gguf *
     if (tok) *tok = NULL;
     char *path;
     TQ_TRY(tq_cli_model_path(cli, model, &path, err));
-    toque_status status = tq_gguf_open(gguf, &cli->mem, path, err);
+    toque_status status = tq_model_file_open(gguf, &cli->mem, path, TQ_MODEL_VOCABULARY, err);
     if (status == TOQUE_OK && tok) status = tq_tokenizer_from_gguf(tok, &cli->mem, *gguf, err);
     tq_free(&cli->mem, path);
     if (status != TOQUE_OK) {

@@ -8,6 +8,7 @@
  *   padding to `general.alignment`, then the tensors' data at data_start + offset */
 #include "files/gguf.h"
 #include "files/names.h"
+#include "files/safetensors.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -26,7 +27,10 @@ struct tq_gguf {
     tq_tensor *tensors;
     size_t n_values, n_tensors;
     tq_names value_names, tensor_names;
-    tq_arena arena; /* tensor names */
+    tq_arena arena;     /* tensor names */
+    uint8_t *block;     /* a folder's metadata */
+    tq_safetensors *st; /* a folder's tensors */
+    bool folder;
 };
 
 /* A string for "%.*s": the beginning is enough to know it by. */
@@ -312,8 +316,28 @@ toque_status tq_gguf_open_memory(tq_gguf **gguf, tq_mem *mem, const uint8_t *dat
     return open_map(gguf, mem, (tq_map){.data = data, .size = size}, false, name, err);
 }
 
+toque_status tq_gguf_open_folder(tq_gguf **result, tq_mem *mem, uint8_t *block, size_t size, tq_safetensors *st,
+                                 const char *path, toque_error *err) {
+    toque_status status = tq_gguf_open_memory(result, mem, block, size, path, err);
+    if (status != TOQUE_OK) {
+        tq_free(mem, block);
+        tq_safetensors_close(st);
+        return status;
+    }
+    (*result)->block = block;
+    (*result)->st = st;
+    (*result)->folder = true;
+    return TOQUE_OK;
+}
+
+bool tq_gguf_is_folder(const tq_gguf *g) {
+    return g->folder;
+}
+
 void tq_gguf_close(tq_gguf *g) {
     if (!g) return;
+    tq_safetensors_close(g->st);
+    tq_free(g->mem, g->block);
     if (g->mapped) tq_map_close(&g->map);
     tq_names_clear(&g->value_names);
     tq_names_clear(&g->tensor_names);
@@ -326,6 +350,10 @@ void tq_gguf_close(tq_gguf *g) {
 
 const char *tq_gguf_path(const tq_gguf *g) {
     return g->path;
+}
+
+uint64_t tq_gguf_file_bytes(const tq_gguf *g) {
+    return g->folder ? g->st ? tq_safetensors_file_bytes(g->st) : 0 : g->map.size;
 }
 
 /* ---- look-ups ---------------------------------------------------------------------------------------------- */
@@ -344,14 +372,16 @@ const tq_gguf_value *tq_gguf_find(const tq_gguf *g, const char *key) {
 }
 
 size_t tq_gguf_n_tensors(const tq_gguf *g) {
-    return g->n_tensors;
+    return g->st ? tq_safetensors_count(g->st) : g->n_tensors;
 }
 
 const tq_tensor *tq_gguf_tensor_at(const tq_gguf *g, size_t i) {
+    if (g->st) return tq_safetensors_at(g->st, i);
     return i < g->n_tensors ? &g->tensors[i] : NULL;
 }
 
 const tq_tensor *tq_gguf_find_tensor(const tq_gguf *g, const char *name) {
     size_t i;
+    if (g->st) return tq_safetensors_find(g->st, name);
     return tq_names_find(&g->tensor_names, name, strlen(name), &i) ? &g->tensors[i] : NULL;
 }

@@ -61,8 +61,17 @@ toque_status tq_gguf_open(tq_gguf **gguf, tq_mem *mem, const char *path, toque_e
 /* The same over bytes that the caller keeps alive (tests, fuzzing); name is for messages. */
 toque_status tq_gguf_open_memory(tq_gguf **gguf, tq_mem *mem, const uint8_t *data, size_t size, const char *name,
                                  toque_error *err) TQ_MUST;
+/* Metadata in memory with the tensors of another file: how a Hugging Face folder is presented (hf.h). block [size] came
+ * from tq_gguf_writer_take; block and st (which may be NULL) belong to the result, or are freed on failure. Tensors
+ * keep their own names; tq_gguf_is_folder tells. */
+struct tq_safetensors;
+toque_status tq_gguf_open_folder(tq_gguf **gguf, tq_mem *mem, uint8_t *block, size_t size, struct tq_safetensors *st,
+                                 const char *path, toque_error *err) TQ_MUST;
+bool tq_gguf_is_folder(const tq_gguf *gguf);
 void tq_gguf_close(tq_gguf *gguf);
 const char *tq_gguf_path(const tq_gguf *gguf);
+/* What is mapped: the file, or a folder's model.safetensors. */
+uint64_t tq_gguf_file_bytes(const tq_gguf *gguf);
 
 size_t tq_gguf_n_values(const tq_gguf *gguf);
 const tq_gguf_value *tq_gguf_value_at(const tq_gguf *gguf, size_t i);
@@ -102,5 +111,8 @@ toque_status tq_gguf_put_tensor(tq_gguf_writer *w, const char *name, tq_type typ
 toque_status tq_gguf_write_data(tq_gguf_writer *w, const void *data, size_t n, toque_error *err) TQ_MUST;
 toque_status tq_gguf_writer_commit(tq_gguf_writer *w, toque_error *err) TQ_MUST; /* frees; EINVAL if data is missing */
 void tq_gguf_writer_abort(tq_gguf_writer *w);
+/* Metadata without tensors, in memory: a writer made with path NULL takes declarations only, and this gives the file's
+ * bytes (tq_free) and frees the writer, on failure too. */
+toque_status tq_gguf_writer_take(tq_gguf_writer *w, uint8_t **data, size_t *size, toque_error *err) TQ_MUST;
 
 #endif

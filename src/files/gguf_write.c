@@ -54,7 +54,7 @@ toque_status tq_gguf_writer_new(tq_gguf_writer **result, tq_mem *mem, const char
     tq_buf_init(&w->values, mem, MAX_META);
     tq_buf_init(&w->table, mem, MAX_META);
     tq_arena_init(&w->arena, mem, 1 << 12);
-    toque_status status = tq_out_open(&w->out, mem, path, err);
+    toque_status status = path ? tq_out_open(&w->out, mem, path, err) : TOQUE_OK;
     if (status != TOQUE_OK) {
         writer_free(w);
         return status;
@@ -216,17 +216,23 @@ static toque_status pad(tq_gguf_writer *w, toque_error *err) {
     return emit(w, zeros, (size_t)(padded(at) - at), err);
 }
 
+typedef struct file_head {
+    char magic[4];
+    uint32_t version;
+    uint64_t n_tensors, n_values;
+} file_head;
+_Static_assert(sizeof(file_head) == 24, "no padding");
+
+static file_head head_of(const tq_gguf_writer *w) {
+    return (file_head){{'G', 'G', 'U', 'F'}, 3, w->tensors.len, w->keys.len};
+}
+
 /* A declaration that ran out of memory left half a record behind: the buffers' sticky failure stops it here. */
 static toque_status begin_data(tq_gguf_writer *w, toque_error *err) {
     if (w->begun) return TOQUE_OK;
     TQ_TRY(tq_buf_status(&w->values, "the metadata", err));
     TQ_TRY(tq_buf_status(&w->table, "the tensor table", err));
-    struct {
-        char magic[4];
-        uint32_t version;
-        uint64_t n_tensors, n_values;
-    } head = {{'G', 'G', 'U', 'F'}, 3, w->tensors.len, w->keys.len};
-    _Static_assert(sizeof head == 24, "no padding");
+    file_head head = head_of(w);
     w->begun = true;
     TQ_TRY(emit(w, &head, sizeof head, err));
     TQ_TRY(emit(w, w->values.data, w->values.len, err));
@@ -255,5 +261,25 @@ toque_status tq_gguf_writer_commit(tq_gguf_writer *w, toque_error *err) {
     else
         tq_out_abort(w->out);
     writer_free(w);
+    return status;
+}
+
+toque_status tq_gguf_writer_take(tq_gguf_writer *w, uint8_t **data, size_t *size, toque_error *err) {
+    *data = NULL;
+    *size = 0;
+    toque_status status = tq_buf_status(&w->values, "the metadata", err);
+    if (status == TOQUE_OK && w->tensors.len)
+        status = TQ_FAIL(err, EINVAL, "a writer in memory takes metadata, not tensors");
+    uint8_t *block = status == TOQUE_OK ? tq_alloc(w->mem, sizeof(file_head) + w->values.len, 1) : NULL;
+    if (block) {
+        file_head head = head_of(w);
+        memcpy(block, &head, sizeof head);
+        memcpy(block + sizeof head, w->values.data, w->values.len);
+        *data = block;
+        *size = sizeof head + w->values.len;
+    } else if (status == TOQUE_OK) {
+        status = TQ_NOMEM(err);
+    }
+    tq_gguf_writer_abort(w);
     return status;
 }

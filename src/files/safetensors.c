@@ -256,6 +256,10 @@ void tq_safetensors_close(tq_safetensors *st) {
     tq_free(st->mem, st);
 }
 
+uint64_t tq_safetensors_file_bytes(const tq_safetensors *st) {
+    return st->map.size;
+}
+
 size_t tq_safetensors_count(const tq_safetensors *st) {
     return st->n;
 }

@@ -21,6 +21,7 @@ struct tq_scorer {
 
 toque_status tq_scorer_new(tq_scorer **result, tq_model *model, int max_rank, toque_error *err) {
     *result = NULL;
+    TQ_TRY(tq_model_need_head(model, "scoring", err));
     tq_scorer *s = TQ_NEW(&model->ctx->mem, tq_scorer);
     if (!s) return TQ_NOMEM(err);
     s->model = model;

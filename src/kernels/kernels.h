@@ -116,6 +116,15 @@ typedef struct tq_kernels {
     /* y = silu(g) * u, silu(g) = g / (1 + exp(-g)). */
     void (*silu_mul)(float *y, const float *g, const float *u, int64_t n);
     void (*silu_mul_bwd)(float *dg, float *du, const float *dy, const float *g, const float *u, int64_t n); /* sets */
+    /* y = x P(X <= x) with X normal (GELU, Hendrycks & Gimpel 2016); absolute error below 3e-7 (1 + |x|). dx is set. */
+    void (*gelu)(float *y, const float *x, int64_t n);
+    void (*gelu_bwd)(float *dx, const float *dy, const float *x, int64_t n);
+    /* y = gelu(g) * u, GELU in its form with tanh. */
+    void (*gelu_mul)(float *y, const float *g, const float *u, int64_t n);
+    void (*gelu_mul_bwd)(float *dg, float *du, const float *dy, const float *g, const float *u, int64_t n); /* sets */
+    /* y = w * v + b with v = (x - mean) / sqrt(variance + eps) (LayerNorm, Ba et al. 2016); w and b NULL: y = v. */
+    void (*layer_norm)(float *y, const float *x, const float *w, const float *b, float eps, int64_t n);
+    void (*layer_norm_bwd)(float *dx, const float *dy, const float *x, const float *w, float eps, int64_t n); /* adds */
     /* Rotate-half rotary embedding of one head row in place: for i < half,
      * (x[i], x[i+half]) turns by the angle whose cosine and sine are cs[i], cs[half+i]; sign -1 turns back. */
     void (*rope)(float *x, const float *cs, int half, float sign);

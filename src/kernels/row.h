@@ -43,6 +43,14 @@ void TQ_FN(adamw)(float *p, const float *g, float *m, float *v, int64_t n, float
 /* k_search.c */
 void TQ_FN(scan_i8)(float *y, const int8_t *rows, const float *scale, int64_t n, int64_t width, const int8_t *x);
 
+/* k_act.c */
+void TQ_FN(gelu)(float *y, const float *x, int64_t n);
+void TQ_FN(gelu_bwd)(float *dx, const float *dy, const float *x, int64_t n);
+void TQ_FN(gelu_mul)(float *y, const float *g, const float *u, int64_t n);
+void TQ_FN(gelu_mul_bwd)(float *dg, float *du, const float *dy, const float *g, const float *u, int64_t n);
+void TQ_FN(layer_norm)(float *y, const float *x, const float *w, const float *b, float eps, int64_t n);
+void TQ_FN(layer_norm_bwd)(float *dx, const float *dy, const float *x, const float *w, float eps, int64_t n);
+
 /* k_gemm.c, k_attn.c */
 void TQ_FN(gemm)(tq_worker *w, const tq_kernels *kernels, const tq_gemm *g);
 void TQ_FN(attn_fwd)(tq_worker *w, const tq_attn *a, int h, int t0, int t1);

@@ -53,6 +53,7 @@ toque_status tq_adapter_targets(const char *list, uint32_t *targets, toque_error
 
 toque_status tq_adapter_blank(tq_adapter **result, tq_model *model, const char *name, toque_error *err) {
     *result = NULL;
+    TQ_TRY(tq_model_need_head(model, "an adapter", err));
     tq_adapter *a = TQ_NEW(&model->ctx->mem, tq_adapter);
     if (!a) return TQ_NOMEM(err);
     a->model = model;

@@ -1,4 +1,4 @@
-/* Architectures of the generic pre-norm block and its program. See arch.h; how to add a row:
+/* Architectures: their configuration from metadata, and their programs. See arch.h; how to add a row:
  * docs/adding-an-architecture.md. */
 #include "model/arch.h"
 
@@ -7,20 +7,22 @@
 #include <string.h>
 
 static const tq_arch archs[] = {
-#define X(gguf, hf, flags) {#gguf, hf, flags},
+#define X(gguf, hf, naming, flags, every, base) {#gguf, hf, naming, flags, every, base},
 #include "model/archs.def"
 #undef X
 };
 
 const tq_arch *tq_arch_find(const char *name, size_t n) {
     for (size_t i = 0; i < sizeof archs / sizeof archs[0]; i++)
-        if (strlen(archs[i].name) == n && memcmp(archs[i].name, name, n) == 0) return &archs[i];
+        if ((strlen(archs[i].name) == n && memcmp(archs[i].name, name, n) == 0) ||
+            (strlen(archs[i].hf_type) == n && memcmp(archs[i].hf_type, name, n) == 0))
+            return &archs[i];
     return NULL;
 }
 
 const char *tq_arch_names(void) {
     return ""
-#define X(gguf, hf, flags) " " #gguf
+#define X(gguf, hf, naming, flags, every, base) " " #gguf
 #include "model/archs.def"
 #undef X
         ;
@@ -43,6 +45,7 @@ static toque_status read_int(const tq_gguf *gguf, const char *arch, const char *
 static toque_status read_float(const tq_gguf *gguf, const char *arch, const char *name, float *out, toque_error *err) {
     char key[128];
     snprintf(key, sizeof key, "%s.%s", arch, name);
+    if (!tq_gguf_find(gguf, key)) return TOQUE_OK;
     TQ_TRY(tq_gguf_f32(gguf, key, out, err));
     if (!(*out > 0) || !isfinite(*out))
         return TQ_FAIL(err, EFORMAT, "%s: %s is %g, expected a positive number", tq_gguf_path(gguf), key, (double)*out);
@@ -52,7 +55,10 @@ static toque_status read_float(const tq_gguf *gguf, const char *arch, const char
 static toque_status read_rope(tq_config *c, const tq_gguf *gguf, const char *a, toque_error *err) {
     c->rope_base = 10000;
     c->rope_factor = 1;
+    if (c->arch->flags & TQ_ARCH_ENCODER) return TOQUE_OK;
     c->rope_dim = c->D;
+    c->local_base = c->arch->local_base;
+    TQ_TRY(read_float(gguf, a, "rope.freq_base_swa", &c->local_base, err));
     TQ_TRY(read_float(gguf, a, "rope.freq_base", &c->rope_base, err));
     TQ_TRY(read_int(gguf, a, "rope.dimension_count", &c->rope_dim, 2, c->D, err));
     if (c->rope_dim % 2)
@@ -70,6 +76,47 @@ static toque_status read_rope(tq_config *c, const tq_gguf *gguf, const char *a, 
     return TOQUE_OK;
 }
 
+/* Folders say which function the feed-forward block has; GGUF files mean the architecture's own. */
+static toque_status check_activation(const tq_gguf *gguf, const char *arch, const char *own, toque_error *err) {
+    char key[128];
+    snprintf(key, sizeof key, "%s.feed_forward.activation", arch);
+    tq_string s = {own, strlen(own)};
+    TQ_TRY(tq_gguf_str(gguf, key, &s, err));
+    if (s.len == strlen(own) && memcmp(s.data, own, s.len) == 0) return TOQUE_OK;
+    return TQ_FAIL(err, EUNSUPPORTED, "%s: the activation '%.*s' is not supported; this architecture's is %s",
+                   tq_gguf_path(gguf), (int)(s.len < 60 ? s.len : 60), s.data, own);
+}
+
+static toque_status read_windows(tq_config *c, const tq_gguf *gguf, const char *a, toque_error *err) {
+    char key[128];
+    snprintf(key, sizeof key, "%s.attention.sliding_window_pattern", a);
+    TQ_TRY(read_int(gguf, a, "attention.sliding_window", &c->window, 0, INT32_MAX / 4, err));
+    const tq_gguf_value *v = tq_gguf_find(gguf, key);
+    if (!v) return TOQUE_OK;
+    if (v->type != TQ_GGUF_ARRAY || v->item != TQ_GGUF_BOOL || v->count != (uint64_t)c->L)
+        return TQ_FAIL(err, EUNSUPPORTED, "%s: %s must name each of %d layers", tq_gguf_path(gguf), key, c->L);
+    c->slides = v->data;
+    return TOQUE_OK;
+}
+
+/* How texts are embedded: the mean of the rows unless the file says otherwise. */
+static toque_status read_embedding(tq_config *c, const tq_gguf *gguf, const char *a, toque_error *err) {
+    int pooling = TQ_POOLING_MEAN;
+    TQ_TRY(read_int(gguf, a, "token_type_count", &c->types, 0, 1 << 16, err));
+    TQ_TRY(read_int(gguf, a, "pooling_type", &pooling, 0, INT32_MAX, err));
+    if (pooling != TQ_POOLING_MEAN && pooling != TQ_POOLING_CLS)
+        return TQ_FAIL(err, EUNSUPPORTED, "%s: pooling %d is not supported (1 mean and 2 CLS are)", tq_gguf_path(gguf),
+                       pooling);
+    c->pooling = (tq_pooling)pooling;
+    c->embed_max = c->context;
+    uint32_t most = (uint32_t)c->context;
+    TQ_TRY(tq_gguf_u32(gguf, "toque.embed.max_tokens", &most, err));
+    if (most < (uint32_t)c->context) c->embed_max = most > 0 ? (int)most : c->context;
+    /* A folder says whether it normalizes; GGUF files do not, and their runtimes do. */
+    c->normalize = !tq_gguf_is_folder(gguf);
+    return tq_gguf_bool(gguf, "toque.embed.normalize", &c->normalize, err);
+}
+
 toque_status tq_config_read(tq_config *c, const tq_gguf *gguf, toque_error *err) {
     *c = (tq_config){0};
     tq_string name = {0};
@@ -79,7 +126,8 @@ toque_status tq_config_read(tq_config *c, const tq_gguf *gguf, toque_error *err)
     if (!c->arch)
         return TQ_FAIL(err, EUNSUPPORTED, "%s: architecture '%.*s' is not supported (known:%s)", tq_gguf_path(gguf),
                        (int)(name.len < 60 ? name.len : 60), name.data, tq_arch_names());
-    const char *a = c->arch->name;
+    char a[64]; /* keys begin with the name as the file has it */
+    snprintf(a, sizeof a, "%.*s", (int)name.len, name.data);
     enum { WIDTH_MAX = 1 << 18, COUNT_MAX = 1 << 12 };
     TQ_TRY(read_int(gguf, a, "block_count", &c->L, 1, COUNT_MAX, err));
     TQ_TRY(read_int(gguf, a, "embedding_length", &c->C, 1, WIDTH_MAX, err));
@@ -103,12 +151,18 @@ toque_status tq_config_read(tq_config *c, const tq_gguf *gguf, toque_error *err)
     TQ_TRY(read_int(gguf, a, "expert_count", &experts, 0, INT32_MAX, err));
     if (experts)
         return TQ_FAIL(err, EUNSUPPORTED, "%s: mixture-of-experts models are not supported", tq_gguf_path(gguf));
-    TQ_TRY(read_int(gguf, a, "attention.sliding_window", &c->window, 0, INT32_MAX / 4, err));
+    TQ_TRY(read_windows(c, gguf, a, err));
     c->eps = 1e-5f;
-    TQ_TRY(read_float(gguf, a, "attention.layer_norm_rms_epsilon", &c->eps, err));
+    bool encoder = c->arch->flags & TQ_ARCH_ENCODER;
+    const char *eps = encoder ? "attention.layer_norm_epsilon" : "attention.layer_norm_rms_epsilon";
+    TQ_TRY(read_float(gguf, a, eps, &c->eps, err));
     TQ_TRY(read_rope(c, gguf, a, err));
     c->attn_scale = 1 / sqrtf((float)c->D);
-    return TOQUE_OK;
+    if (!encoder) TQ_TRY(read_float(gguf, a, "attention.scale", &c->attn_scale, err));
+    c->embedding_scale = c->arch->flags & TQ_ARCH_EMBED_SQRT ? sqrtf((float)c->C) : 1;
+    const char *activation = encoder ? "gelu" : c->arch->flags & TQ_ARCH_GLU_GELU ? "gelu_pytorch_tanh" : "silu";
+    TQ_TRY(check_activation(gguf, a, activation, err));
+    return read_embedding(c, gguf, a, err);
 }
 
 /* --- the program --------------------------------------------------------------------------------------- */
@@ -139,24 +193,67 @@ static void finish(tq_program *p) {
     }
 }
 
-void tq_program_emit(tq_program *p, const tq_config *c) {
+void tq_program_emit_in(tq_program *p, const tq_config *c) {
     *p = (tq_program){0};
+    p->out = emit(p, &tq_op_embed, -1, -1, -1, c->C, TQ_ROLE_NONE, TQ_ROLE_NONE);
+    if (c->arch->flags & TQ_ARCH_ENCODER)
+        p->out = emit(p, &tq_op_layernorm, p->out, -1, -1, c->C, TQ_ROLE_IN_NORM, TQ_ROLE_IN_NORM_BIAS);
+    finish(p);
+}
+
+/* q, k and v from n, and attention over them; its output. */
+static int emit_attention(tq_program *p, const tq_config *c, int n) {
     const tq_role none = TQ_ROLE_NONE;
-    bool bias = c->arch->flags & TQ_ARCH_QKV_BIAS;
+    const unsigned flags = c->arch->flags;
+    bool bias = flags & (TQ_ARCH_QKV_BIAS | TQ_ARCH_ENCODER);
     int q_width = c->H * c->D, kv_width = c->G * c->D;
-    int x = buffer(p, c->C);
-    int n = emit(p, &tq_op_norm, x, -1, -1, c->C, TQ_ROLE_ATTN_NORM, none);
     int q = emit(p, &tq_op_linear, n, -1, -1, q_width, TQ_ROLE_Q, bias ? TQ_ROLE_Q_BIAS : none);
     int k = emit(p, &tq_op_linear, n, -1, -1, kv_width, TQ_ROLE_K, bias ? TQ_ROLE_K_BIAS : none);
     int v = emit(p, &tq_op_linear, n, -1, -1, kv_width, TQ_ROLE_V, bias ? TQ_ROLE_V_BIAS : none);
-    int a = emit(p, &tq_op_attention, q, k, v, q_width, none, none);
+    if (flags & TQ_ARCH_QK_NORM) {
+        q = emit(p, &tq_op_headnorm, q, -1, -1, q_width, TQ_ROLE_Q_NORM, none);
+        k = emit(p, &tq_op_headnorm, k, -1, -1, kv_width, TQ_ROLE_K_NORM, none);
+    }
+    return emit(p, &tq_op_attention, q, k, v, q_width, none, none);
+}
+
+/* BERT's: a norm follows each residual sum. */
+static void emit_encoder(tq_program *p, const tq_config *c, int x) {
+    const tq_role none = TQ_ROLE_NONE;
+    int a = emit_attention(p, c, x);
+    int o = emit(p, &tq_op_linear, a, -1, -1, c->C, TQ_ROLE_O, TQ_ROLE_O_BIAS);
+    int y = emit(p, &tq_op_add, x, o, -1, c->C, none, none);
+    int n = emit(p, &tq_op_layernorm, y, -1, -1, c->C, TQ_ROLE_ATTN_NORM, TQ_ROLE_ATTN_NORM_BIAS);
+    int u = emit(p, &tq_op_linear, n, -1, -1, c->F, TQ_ROLE_UP, TQ_ROLE_UP_BIAS);
+    int h = emit(p, &tq_op_gelu, u, -1, -1, c->F, none, none);
+    int d = emit(p, &tq_op_linear, h, -1, -1, c->C, TQ_ROLE_DOWN, TQ_ROLE_DOWN_BIAS);
+    int z = emit(p, &tq_op_add, n, d, -1, c->C, none, none);
+    p->out = emit(p, &tq_op_layernorm, z, -1, -1, c->C, TQ_ROLE_FFN_NORM, TQ_ROLE_FFN_NORM_BIAS);
+}
+
+static void emit_decoder(tq_program *p, const tq_config *c, int x) {
+    const tq_role none = TQ_ROLE_NONE;
+    bool post = c->arch->flags & TQ_ARCH_POST_NORM;
+    int n = emit(p, &tq_op_norm, x, -1, -1, c->C, TQ_ROLE_ATTN_NORM, none);
+    int a = emit_attention(p, c, n);
     int o = emit(p, &tq_op_linear, a, -1, -1, c->C, TQ_ROLE_O, none);
+    if (post) o = emit(p, &tq_op_norm, o, -1, -1, c->C, TQ_ROLE_ATTN_POST_NORM, none);
     int y = emit(p, &tq_op_add, x, o, -1, c->C, none, none);
     int m = emit(p, &tq_op_norm, y, -1, -1, c->C, TQ_ROLE_FFN_NORM, none);
     int g = emit(p, &tq_op_linear, m, -1, -1, c->F, TQ_ROLE_GATE, none);
     int u = emit(p, &tq_op_linear, m, -1, -1, c->F, TQ_ROLE_UP, none);
     int h = emit(p, &tq_op_glu, g, u, -1, c->F, none, none);
     int d = emit(p, &tq_op_linear, h, -1, -1, c->C, TQ_ROLE_DOWN, none);
+    if (post) d = emit(p, &tq_op_norm, d, -1, -1, c->C, TQ_ROLE_FFN_POST_NORM, none);
     p->out = emit(p, &tq_op_add, y, d, -1, c->C, none, none);
+}
+
+void tq_program_emit(tq_program *p, const tq_config *c) {
+    *p = (tq_program){0};
+    int x = buffer(p, c->C);
+    if (c->arch->flags & TQ_ARCH_ENCODER)
+        emit_encoder(p, c, x);
+    else
+        emit_decoder(p, c, x);
     finish(p);
 }

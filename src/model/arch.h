@@ -6,7 +6,11 @@
 
 /* Reads and checks the configuration; the vocabulary's size is left to the embedding. */
 toque_status tq_config_read(tq_config *config, const tq_gguf *gguf, toque_error *err) TQ_MUST;
-/* Writes the program of the generic block: norm, q k v, attention, o, add, norm, gate up, glu, down, add. */
+/* Writes the in program (embedding, for encoders a norm) and a layer's: the generic block is norm, q k v, attention,
+ * o, add, norm, gate up, glu, down, add. */
+void tq_program_emit_in(tq_program *program, const tq_config *config);
 void tq_program_emit(tq_program *program, const tq_config *config);
+/* Finds and checks every weight of the configuration (weights.c); sets config.V, tied and rope_freqs. */
+toque_status tq_weights_load(tq_model *model, toque_error *err) TQ_MUST;
 
 #endif

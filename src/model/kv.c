@@ -4,6 +4,7 @@
 toque_status tq_kv_new(tq_kv **result, tq_model *model, int capacity, toque_error *err) {
     *result = NULL;
     const tq_config *c = &model->config;
+    TQ_TRY(tq_model_need_head(model, "a cache of a conversation", err));
     if (capacity < 1 || capacity > c->context)
         return TQ_FAIL(err, ELIMIT, "a context of %d tokens was asked for; this model's is %d at most", capacity,
                        c->context);

@@ -18,6 +18,11 @@ static void bind(const tq_machine *m, tq_exec *e, int l) {
     }
     e->v[0] = m->stream[l];
     e->v[p->out] = m->stream[l + 1];
+    const tq_config *c = &m->model->config;
+    bool slides = tq_config_slides(c, l);
+    e->window = slides ? c->window : 0;
+    e->rope = m->base.rope + (slides && c->local_base > 0 ? (int64_t)m->plan.max_rows * c->rope_dim : 0);
+    memcpy(e->width, p->width, sizeof e->width);
     e->lse = !e->train ? NULL : m->kept_lse[l] ? m->kept_lse[l] : m->shared_lse;
 }
 
@@ -26,38 +31,56 @@ static void run_layer(const tq_machine *m, tq_exec *e, tq_worker *w) {
     for (int i = 0; i < p->n_steps; i++) p->steps[i].op->fwd(e, w, &p->steps[i]);
 }
 
-/* cos and sin of position / base^(2i / dim), divided by the scaling factors. Angles in double: positions are large. */
-static void rope_row(const tq_config *c, float *cs, int pos) {
+/* cos and sin of position / base^(2i / dim), divided by the scaling factors unless `local`. Angles in double: positions
+ * are large. */
+static void rope_row(const tq_config *c, bool local, float *cs, int pos) {
     int half = c->rope_dim / 2;
     for (int i = 0; i < half; i++) {
-        double freq = pow((double)c->rope_base, -2.0 * i / c->rope_dim) / (double)c->rope_factor;
-        if (c->rope_freqs) freq /= (double)c->rope_freqs[i];
+        double freq = pow((double)(local ? c->local_base : c->rope_base), -2.0 * i / c->rope_dim);
+        if (!local) freq /= (double)c->rope_factor;
+        if (!local && c->rope_freqs) freq /= (double)c->rope_freqs[i];
         cs[i] = (float)cos(pos * freq);
         cs[half + i] = (float)sin(pos * freq);
     }
 }
 
-static void embed(tq_machine *m, const tq_exec *e, tq_worker *w) {
+/* The rows' angles, for both bases where there are two. */
+static void ropes(tq_machine *m, const tq_exec *e, tq_worker *w) {
     const tq_config *c = &m->model->config;
-    const tq_weight *table = &m->model->embedding;
-    float *x = m->stream[0], *rope = (float *)(uintptr_t)e->rope;
+    float *rope = (float *)(uintptr_t)e->rope, *local = rope + (int64_t)m->plan.max_rows * c->rope_dim;
     int64_t t0, t1;
+    if (!c->rope_dim) return;
     tq_share(w, e->T, 1, &t0, &t1);
     for (int i = 0; i < e->n_segments; i++) {
         const tq_segment *seg = &e->segments[i];
         for (int64_t t = seg->row > t0 ? seg->row : t0; t < t1 && t < seg->row + seg->n; t++) {
-            e->k->dequant_row[table->type](x + t * c->C,
-                                           (const char *)table->data + (size_t)e->tokens[t] * table->row_bytes, c->C);
-            rope_row(c, rope + t * c->rope_dim, seg->pos + (int)(t - seg->row));
+            int pos = seg->pos + (int)(t - seg->row);
+            rope_row(c, false, rope + t * c->rope_dim, pos);
+            if (c->local_base > 0) rope_row(c, true, local + t * c->rope_dim, pos);
         }
     }
-    tq_barrier(w);
+}
+
+/* Points e at the in program. */
+static void bind_in(const tq_machine *m, tq_exec *e) {
+    const tq_program *p = &m->model->in;
+    e->weights = m->model->in_weights;
+    memcpy(e->v, m->in, sizeof e->v);
+    memcpy(e->width, p->width, sizeof e->width);
+    e->v[p->out] = m->stream[0];
+}
+
+static void run_in(tq_machine *m, tq_exec *e, tq_worker *w) {
+    const tq_program *p = &m->model->in;
+    bind_in(m, e);
+    ropes(m, e, w);
+    for (int i = 0; i < p->n_steps; i++) p->steps[i].op->fwd(e, w, &p->steps[i]);
 }
 
 static void forward_job(tq_worker *w, void *arg) {
     tq_machine *m = arg;
     tq_exec e = m->base;
-    embed(m, &e, w);
+    run_in(m, &e, w);
     for (int l = 0; l < m->model->config.L; l++) {
         bind(m, &e, l);
         run_layer(m, &e, w);
@@ -85,9 +108,19 @@ static toque_status check_segment(const tq_machine *m, const tq_pass *p, const t
     return TOQUE_OK;
 }
 
+bool tq_machine_trains_in(const tq_machine *m) {
+    bool any = m->model->embedding.grad;
+    for (int role = 0; role < TQ_ROLE_COUNT; role++) any = any || m->model->in_weights[role].grad;
+    return any;
+}
+
 /* The lowest layer with something to learn; L when there is nothing. */
 static int lowest_trained(const tq_machine *m, const tq_pass *p) {
     int L = m->model->config.L, lowest = L;
+    for (int l = L - 1; l >= 0; l--)
+        for (int role = 0; role < TQ_ROLE_COUNT; role++)
+            if (m->model->weights[l][role].grad) lowest = l;
+    if (m->trains_in) return 0;
     for (int i = 0; i < p->n_segments; i++)
         for (int h = 0; p->segments[i].hats && h < p->segments[i].hats->n; h++) {
             const tq_adapter *a = p->segments[i].hats->items[h].adapter;
@@ -126,12 +159,22 @@ toque_status tq_machine_forward(tq_machine *m, const tq_pass *pass, toque_error 
     e->seed = pass->seed;
     if (e->train) {
         memset(m->stream_grad[c->L % 2], 0, sizeof(float) * (size_t)pass->T * (size_t)c->C);
+        m->trains_in = tq_machine_trains_in(m);
         m->lowest = lowest_trained(m, pass);
     }
     tq_pool_run(m->model->ctx->pool, forward_job, m);
     for (int i = 0; i < pass->n_segments; i++)
         if (pass->segments[i].kv) pass->segments[i].kv->length += pass->segments[i].n;
     return TOQUE_OK;
+}
+
+/* The first layer has left its input's gradient in stream_grad[0]. */
+static void backward_in(const tq_machine *m, tq_exec *e, tq_worker *w) {
+    const tq_program *p = &m->model->in;
+    bind_in(m, e);
+    memcpy(e->g, m->in_grads, sizeof e->g);
+    e->g[p->out] = m->stream_grad[0];
+    for (int i = p->n_steps - 1; i >= 0; i--) p->steps[i].op->bwd(e, w, &p->steps[i]);
 }
 
 static void backward_job(tq_worker *w, void *arg) {
@@ -143,9 +186,10 @@ static void backward_job(tq_worker *w, void *arg) {
         bind(m, &e, l);
         if (!tq_machine_keeps(m, l)) run_layer(m, &e, w);
         e.g[p->out] = m->stream_grad[(l + 1) % 2];
-        e.g[0] = l > m->lowest ? m->stream_grad[l % 2] : NULL;
+        e.g[0] = l > m->lowest || m->trains_in ? m->stream_grad[l % 2] : NULL;
         for (int i = p->n_steps - 1; i >= 0; i--) p->steps[i].op->bwd(&e, w, &p->steps[i]);
     }
+    if (m->trains_in) backward_in(m, &e, w);
 }
 
 void tq_machine_backward(tq_machine *m) {

@@ -54,7 +54,11 @@ void tq_machine_logits(tq_machine *m, const int *rows, int n, float *out);
 void tq_machine_logp(tq_machine *m, const tq_target *targets, int n, const float *coef, float *logp);
 /* out [n, C]: the listed rows after the final norm. */
 void tq_machine_hidden(tq_machine *m, const int *rows, int n, float *out);
-/* Runs the layers backwards after tq_machine_logp with coef; gradients of trained adapters and weights are added to. */
+/* grad [n, C] = d(loss)/d(what tq_machine_hidden gives for these rows) flows into them for backward (TRAIN passes); a
+ * row may be listed once. */
+void tq_machine_hidden_bwd(tq_machine *m, const int *rows, int n, const float *grad);
+/* Runs the layers backwards after tq_machine_logp with coef or tq_machine_hidden_bwd; gradients of trained adapters and
+ * weights are added to. */
 void tq_machine_backward(tq_machine *m);
 
 #endif

@@ -5,6 +5,17 @@
 #include <math.h>
 #include <string.h>
 
+/* Adds the gradient d of a row after the final norm to that of the stream; r as the norm returned it. */
+static void row_bwd(tq_machine *m, int64_t row, const float *d, float r) {
+    int64_t C = m->model->config.C;
+    const tq_kernels *k = m->base.k;
+    float *grad = m->stream_grad[m->model->config.L % 2] + row * C;
+    if (m->model->out_norm.data)
+        k->rms_norm_bwd(grad, NULL, d, tq_machine_final(m) + row * C, m->model->out_norm.data, r, C);
+    else
+        k->add(grad, grad, d, C);
+}
+
 typedef struct head_job {
     tq_machine *m;
     int n; /* rows in this chunk */
@@ -12,6 +23,7 @@ typedef struct head_job {
     const float *coef;
     float *logp;
     float *out;
+    const float *grad;
 } head_job;
 
 /* head_in[i] = norm of the listed row; this worker's share. */
@@ -19,9 +31,14 @@ static void norm_rows(tq_machine *m, tq_worker *w, const int *rows, int n, float
     int C = m->model->config.C;
     int64_t i0, i1;
     tq_share(w, n, 1, &i0, &i1);
-    for (int64_t i = i0; i < i1; i++)
-        m->head_r[i] = m->base.k->rms_norm(out + i * C, tq_machine_final(m) + (int64_t)rows[i] * C,
-                                           m->model->out_norm.data, m->base.eps, C);
+    const float *weight = m->model->out_norm.data; /* NULL: the last layer ends with its own norm */
+    for (int64_t i = i0; i < i1; i++) {
+        const float *x = tq_machine_final(m) + (int64_t)rows[i] * C;
+        if (weight)
+            m->head_r[i] = m->base.k->rms_norm(out + i * C, x, weight, m->base.eps, C);
+        else
+            memcpy(out + i * C, x, sizeof(float) * (size_t)C);
+    }
     tq_barrier(w);
 }
 
@@ -103,12 +120,7 @@ static void logp_job(tq_worker *w, void *arg) {
                  .compute = m->base.compute};
     k->gemm(w, k, &d);
     tq_barrier(w);
-    float *grad = m->stream_grad[m->model->config.L % 2];
-    for (int64_t i = i0; i < i1; i++) {
-        int64_t row = m->head_row[i];
-        k->rms_norm_bwd(grad + row * C, NULL, m->head_grad + i * C, tq_machine_final(m) + row * C,
-                        m->model->out_norm.data, m->head_r[i], C);
-    }
+    for (int64_t i = i0; i < i1; i++) row_bwd(m, m->head_row[i], m->head_grad + i * C, m->head_r[i]);
 }
 
 void tq_machine_logp(tq_machine *m, const tq_target *targets, int n, const float *coef, float *logp) {
@@ -138,5 +150,23 @@ void tq_machine_hidden(tq_machine *m, const int *rows, int n, float *out) {
         memcpy(m->head_row, rows + i, sizeof(int) * (size_t)some);
         head_job j = {.m = m, .n = some, .out = out + (int64_t)i * m->model->config.C};
         tq_pool_run(m->model->ctx->pool, hidden_job, &j);
+    }
+}
+
+static void hidden_bwd_job(tq_worker *w, void *arg) {
+    head_job *j = arg;
+    tq_machine *m = j->m;
+    int64_t C = m->model->config.C, i0, i1;
+    norm_rows(m, w, m->head_row, j->n, m->head_in);
+    tq_share(w, j->n, 1, &i0, &i1);
+    for (int64_t i = i0; i < i1; i++) row_bwd(m, m->head_row[i], j->grad + i * C, m->head_r[i]);
+}
+
+void tq_machine_hidden_bwd(tq_machine *m, const int *rows, int n, const float *grad) {
+    for (int i = 0; i < n; i += m->plan.head_rows) {
+        int some = n - i < m->plan.head_rows ? n - i : m->plan.head_rows;
+        memcpy(m->head_row, rows + i, sizeof(int) * (size_t)some);
+        head_job j = {.m = m, .n = some, .grad = grad + (int64_t)i * m->model->config.C};
+        tq_pool_run(m->model->ctx->pool, hidden_bwd_job, &j);
     }
 }

@@ -18,7 +18,9 @@ struct tq_machine {
     float **kept;     /* [L * TQ_MAX_BUFFERS] a kept layer's own buffers; NULL: shared */
     float **kept_lse; /* [L] */
     float *grads[TQ_MAX_BUFFERS];
-    int lowest; /* backward goes down to this layer */
+    float *in[TQ_MAX_BUFFERS], *in_grads[TQ_MAX_BUFFERS]; /* the in program's; its output is stream[0] */
+    int lowest;                                           /* backward goes down to this layer */
+    bool trains_in;                                       /* and to the in program */
 
     /* the head, for chunks of plan.head_rows rows */
     float *head_in, *head_grad; /* [rows, C] after the norm */
@@ -32,6 +34,8 @@ struct tq_machine {
 static inline bool tq_machine_keeps(const tq_machine *m, int l) {
     return m->plan.train && l >= m->model->config.L - m->plan.kept_layers;
 }
+/* The in program's weights have gradients. */
+bool tq_machine_trains_in(const tq_machine *m);
 /* Where the pass ended: [T, C]. */
 static inline float *tq_machine_final(const tq_machine *m) {
     return m->stream[m->model->config.L];

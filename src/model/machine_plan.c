@@ -34,6 +34,17 @@ static void lay_streams(tq_machine *m, layout *a) {
     for (int i = 0; m->plan.train && i < 2; i++) m->stream_grad[i] = take(a, T * row, sizeof(float));
 }
 
+/* Buffers between the in program's steps. */
+static void lay_in(tq_machine *m, layout *a) {
+    const tq_program *p = &m->model->in;
+    size_t T = (size_t)m->plan.max_rows;
+    for (int b = 0; b < p->n_buffers; b++) {
+        if (b == p->out) continue;
+        m->in[b] = take(a, T * (size_t)p->width[b], sizeof(float));
+        if (m->plan.train) m->in_grads[b] = take(a, T * (size_t)p->width[b], sizeof(float));
+    }
+}
+
 static void lay_layers(tq_machine *m, layout *a) {
     const tq_config *c = &m->model->config;
     const tq_program *p = &m->model->layer;
@@ -63,7 +74,7 @@ static void lay_rest(tq_machine *m, layout *a) {
     const tq_config *c = &m->model->config;
     size_t T = (size_t)m->plan.max_rows, rows = (size_t)m->plan.head_rows, most = (size_t)widest(m->model);
     size_t decode = TQ_DECODE_ROWS;
-    float *rope = take(a, T * (size_t)c->rope_dim, sizeof(float));
+    float *rope = take(a, T * (size_t)c->rope_dim * (c->local_base > 0 ? 2 : 1), sizeof(float));
     float *low = take(a, 2 * T * (size_t)m->plan.max_rank, sizeof(float));
     float *wide = m->plan.train && m->plan.max_rank ? take(a, T * most, sizeof(float)) : NULL;
     tq_q8 *xq = take(a, decode * (most / 32 + 1), sizeof(tq_q8));
@@ -74,7 +85,7 @@ static void lay_rest(tq_machine *m, layout *a) {
     m->head_in = take(a, rows * (size_t)c->C, sizeof(float));
     m->head_grad = take(a, m->plan.train ? rows * (size_t)c->C : 0, sizeof(float));
     m->head_r = take(a, rows, sizeof(float));
-    m->logits = take(a, rows * (size_t)c->V, sizeof(float));
+    m->logits = take(a, m->model->head.data ? rows * (size_t)c->V : 0, sizeof(float));
     m->head_row = take(a, rows, sizeof(int));
     m->head_first = take(a, rows + 1, sizeof(int));
 }
@@ -82,6 +93,7 @@ static void lay_rest(tq_machine *m, layout *a) {
 static size_t lay(tq_machine *m, char *base) {
     layout a = {.base = base};
     lay_streams(m, &a);
+    lay_in(m, &a);
     lay_layers(m, &a);
     lay_rest(m, &a);
     return a.at;
@@ -140,9 +152,11 @@ toque_status tq_machine_new(tq_machine **result, tq_model *model, tq_plan *plan,
     e->head_dim = c->D;
     e->rope_dim = c->rope_dim;
     e->attn_scale = c->attn_scale;
-    e->window = c->window;
+    e->embedding = &model->embedding;
+    e->embedding_scale = c->embedding_scale;
+    e->causal = !(c->arch->flags & TQ_ARCH_ENCODER);
+    e->glu_gelu = c->arch->flags & TQ_ARCH_GLU_GELU;
     e->max_rank = m->plan.max_rank;
-    memcpy(e->width, model->layer.width, sizeof e->width);
     *plan = m->plan;
     *result = m;
     return TOQUE_OK;

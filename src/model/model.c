@@ -1,162 +1,12 @@
-/* Opening a model: configuration, weights by role, program, tokenizer, chat template. See model.h. */
+/* Opening a model: configuration, program, tokenizer, chat template; its weights are read in weights.c. See model.h. */
 #include "model/model.h"
 
 #include <stdio.h>
 #include <string.h>
 
 #include "base/hash.h"
+#include "files/hf.h"
 #include "model/arch.h"
-
-static const struct {
-    const char *gguf, *hf;
-} role_names[TQ_ROLE_COUNT] = {
-    [TQ_ROLE_ATTN_NORM] = {"attn_norm.weight", "input_layernorm"},
-    [TQ_ROLE_Q] = {"attn_q.weight", "self_attn.q_proj"},
-    [TQ_ROLE_K] = {"attn_k.weight", "self_attn.k_proj"},
-    [TQ_ROLE_V] = {"attn_v.weight", "self_attn.v_proj"},
-    [TQ_ROLE_O] = {"attn_output.weight", "self_attn.o_proj"},
-    [TQ_ROLE_FFN_NORM] = {"ffn_norm.weight", "post_attention_layernorm"},
-    [TQ_ROLE_GATE] = {"ffn_gate.weight", "mlp.gate_proj"},
-    [TQ_ROLE_UP] = {"ffn_up.weight", "mlp.up_proj"},
-    [TQ_ROLE_DOWN] = {"ffn_down.weight", "mlp.down_proj"},
-    [TQ_ROLE_Q_BIAS] = {"attn_q.bias", "self_attn.q_proj.bias"},
-    [TQ_ROLE_K_BIAS] = {"attn_k.bias", "self_attn.k_proj.bias"},
-    [TQ_ROLE_V_BIAS] = {"attn_v.bias", "self_attn.v_proj.bias"},
-};
-
-const char *tq_role_gguf(tq_role role) {
-    return role_names[role].gguf;
-}
-
-const char *tq_role_hf(tq_role role) {
-    return role_names[role].hf;
-}
-
-/* The shape that the configuration gives to a role's weight; rows = 0: this architecture has none. */
-static void role_shape(const tq_config *c, tq_role role, int64_t *rows, int64_t *cols) {
-    int64_t q = (int64_t)c->H * c->D, kv = (int64_t)c->G * c->D;
-    bool bias = c->arch->flags & TQ_ARCH_QKV_BIAS;
-    *cols = c->C;
-    switch (role) {
-    case TQ_ROLE_ATTN_NORM:
-    case TQ_ROLE_FFN_NORM: *rows = 1; break;
-    case TQ_ROLE_Q: *rows = q; break;
-    case TQ_ROLE_K:
-    case TQ_ROLE_V: *rows = kv; break;
-    case TQ_ROLE_O: *rows = c->C, *cols = q; break;
-    case TQ_ROLE_GATE:
-    case TQ_ROLE_UP: *rows = c->F; break;
-    case TQ_ROLE_DOWN: *rows = c->C, *cols = c->F; break;
-    case TQ_ROLE_Q_BIAS: *rows = bias, *cols = q; break;
-    case TQ_ROLE_K_BIAS:
-    case TQ_ROLE_V_BIAS: *rows = bias, *cols = kv; break;
-    default: *rows = 0;
-    }
-}
-
-static toque_status find_weight(tq_model *m, tq_weight *w, const char *name, int64_t rows, int64_t cols, size_t *used,
-                                toque_error *err) {
-    const char *path = tq_gguf_path(m->gguf);
-    const tq_tensor *t = tq_gguf_find_tensor(m->gguf, name);
-    if (!t) return TQ_FAIL(err, EFORMAT, "%s: tensor %s is missing", path, name);
-    if (!tq_type_get(t->type) || !m->ctx->k->dequant_row[t->type])
-        return TQ_FAIL(err, EUNSUPPORTED,
-                       "%s: tensor %s has storage type %d, which is not supported (use a F32, F16, BF16, "
-                       "Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, Q5_K or Q6_K file)",
-                       path, name, (int)t->type);
-    if (t->rows != rows || t->cols != cols)
-        return TQ_FAIL(err, EFORMAT, "%s: tensor %s is %lld x %lld, but the configuration says %lld x %lld", path, name,
-                       (long long)t->rows, (long long)t->cols, (long long)rows, (long long)cols);
-    if (rows == 1 && t->type != TQ_F32)
-        return TQ_FAIL(err, EUNSUPPORTED, "%s: vector %s has storage type %s, expected F32", path, name,
-                       tq_type_get(t->type)->name);
-    *w = (tq_weight){
-        .data = t->data, .type = t->type, .rows = rows, .cols = cols, .row_bytes = tq_type_row_bytes(t->type, cols)};
-    (*used)++;
-    return TOQUE_OK;
-}
-
-/* ggml's llama rotates neighbours (2i, 2i+1) where Hugging Face rotates halves (i, i + D/2): its converter moved the
- * rows of q and k. Moving them back puts every adapter, prefix and gradient in the one order (DESIGN: Order of rope).
- * dst and src: heads * D rows. */
-static void move_rows(char *dst, const char *src, size_t row_bytes, int heads, int D) {
-    for (int h = 0; h < heads; h++)
-        for (int i = 0; i < D / 2; i++)
-            for (int j = 0; j < 2; j++)
-                memcpy(dst + ((size_t)h * (size_t)D + (size_t)j * (size_t)(D / 2) + (size_t)i) * row_bytes,
-                       src + ((size_t)h * (size_t)D + 2 * (size_t)i + (size_t)j) * row_bytes, row_bytes);
-}
-
-static toque_status move_qk(tq_model *m, toque_error *err) {
-    const tq_config *c = &m->config;
-    size_t total = 0;
-    for (int l = 0; l < c->L; l++)
-        for (int role = TQ_ROLE_Q; role <= TQ_ROLE_K; role++)
-            total += (size_t)m->weights[l][role].rows * m->weights[l][role].row_bytes;
-    char *at = m->moved = tq_alloc(&m->ctx->mem, total, 1);
-    if (!at) return TQ_NOMEM(err);
-    for (int l = 0; l < c->L; l++)
-        for (int role = TQ_ROLE_Q; role <= TQ_ROLE_K; role++) {
-            tq_weight *w = &m->weights[l][role];
-            move_rows(at, w->data, w->row_bytes, role == TQ_ROLE_Q ? c->H : c->G, c->D);
-            w->data = at;
-            at += (size_t)w->rows * w->row_bytes;
-        }
-    return TOQUE_OK;
-}
-
-/* Llama 3.x: rope_freqs.weight holds a divisor for each frequency. */
-static toque_status load_rope_freqs(tq_model *m, size_t *used, toque_error *err) {
-    const tq_tensor *t = tq_gguf_find_tensor(m->gguf, "rope_freqs.weight");
-    if (!t) return TOQUE_OK;
-    int64_t n = m->config.rope_dim / 2;
-    if (t->type != TQ_F32 || t->rows * t->cols != n)
-        return TQ_FAIL(err, EFORMAT, "%s: rope_freqs.weight must hold %lld F32 numbers", tq_gguf_path(m->gguf),
-                       (long long)n);
-    m->rope_freqs = tq_alloc(&m->ctx->mem, (size_t)n, sizeof(float));
-    if (!m->rope_freqs) return TQ_NOMEM(err);
-    memcpy(m->rope_freqs, t->data, (size_t)n * sizeof(float));
-    for (int64_t i = 0; i < n; i++)
-        if (!(m->rope_freqs[i] > 0))
-            return TQ_FAIL(err, EFORMAT, "%s: rope_freqs.weight[%lld] is not positive", tq_gguf_path(m->gguf),
-                           (long long)i);
-    m->config.rope_freqs = m->rope_freqs;
-    (*used)++;
-    return TOQUE_OK;
-}
-
-static toque_status load_weights(tq_model *m, toque_error *err) {
-    tq_config *c = &m->config;
-    size_t used = 0;
-    const tq_tensor *e = tq_gguf_find_tensor(m->gguf, "token_embd.weight");
-    if (!e) return TQ_FAIL(err, EFORMAT, "%s: tensor token_embd.weight is missing", tq_gguf_path(m->gguf));
-    if (e->rows < 1 || e->rows > INT32_MAX / 2 || e->rows < tq_tokenizer_size(m->tokenizer))
-        return TQ_FAIL(err, EFORMAT, "%s: the embedding has %lld rows for %d tokens", tq_gguf_path(m->gguf),
-                       (long long)e->rows, (int)tq_tokenizer_size(m->tokenizer));
-    c->V = (int)e->rows;
-    TQ_TRY(find_weight(m, &m->embedding, "token_embd.weight", c->V, c->C, &used, err));
-    TQ_TRY(find_weight(m, &m->out_norm, "output_norm.weight", 1, c->C, &used, err));
-    c->tied = !tq_gguf_find_tensor(m->gguf, "output.weight");
-    if (c->tied)
-        m->head = m->embedding;
-    else
-        TQ_TRY(find_weight(m, &m->head, "output.weight", c->V, c->C, &used, err));
-    for (int l = 0; l < c->L; l++)
-        for (int role = 0; role < TQ_ROLE_COUNT; role++) {
-            int64_t rows, cols;
-            role_shape(c, (tq_role)role, &rows, &cols);
-            char name[64];
-            snprintf(name, sizeof name, "blk.%d.%s", l, role_names[role].gguf);
-            if (rows) TQ_TRY(find_weight(m, &m->weights[l][role], name, rows, cols, &used, err));
-        }
-    TQ_TRY(load_rope_freqs(m, &used, err));
-    if (used == tq_gguf_n_tensors(m->gguf)) return TOQUE_OK;
-    /* A tensor that is left over (a bias, an expert, a norm) would change what the model says. */
-    return TQ_FAIL(err, EUNSUPPORTED,
-                   "%s: the file has %zu tensors, but a plain %s model of this shape has %zu: it has parts "
-                   "that are not supported",
-                   tq_gguf_path(m->gguf), tq_gguf_n_tensors(m->gguf), c->arch->name, used);
-}
 
 static toque_status load_template(tq_model *m, toque_error *err) {
     tq_string source = {0};
@@ -173,19 +23,17 @@ toque_status tq_model_open(tq_model **result, tq_ctx *ctx, const char *path, toq
     tq_model *m = TQ_NEW(&ctx->mem, tq_model);
     if (!m) return TQ_NOMEM(err);
     m->ctx = ctx;
-    toque_status status = tq_gguf_open(&m->gguf, &ctx->mem, path, err);
+    tq_arena_init(&m->vectors, &ctx->mem, 1 << 16);
+    toque_status status = tq_model_file_open(&m->gguf, &ctx->mem, path, TQ_MODEL_WHOLE, err);
     if (status == TOQUE_OK) status = tq_config_read(&m->config, m->gguf, err);
     if (status == TOQUE_OK) status = tq_tokenizer_from_gguf(&m->tokenizer, &ctx->mem, m->gguf, err);
-    if (status == TOQUE_OK) {
-        m->weights = tq_zalloc(&ctx->mem, (size_t)m->config.L, sizeof *m->weights);
-        status = m->weights ? load_weights(m, err) : TQ_NOMEM(err);
-    }
-    if (status == TOQUE_OK && m->config.arch->flags & TQ_ARCH_QK_INTERLEAVED) status = move_qk(m, err);
+    if (status == TOQUE_OK) status = tq_weights_load(m, err);
     if (status == TOQUE_OK) status = load_template(m, err);
     if (status != TOQUE_OK) {
         tq_model_close(m);
         return status;
     }
+    tq_program_emit_in(&m->in, &m->config);
     tq_program_emit(&m->layer, &m->config);
     *result = m;
     return TOQUE_OK;
@@ -197,11 +45,19 @@ void tq_model_close(tq_model *m) {
     tq_template_free(m->chat_template);
     tq_tokenizer_free(m->tokenizer);
     tq_free(mem, m->template_source);
-    tq_free(mem, m->rope_freqs);
+    tq_arena_clear(&m->vectors);
     tq_free(mem, m->moved);
     tq_free(mem, m->weights);
     tq_gguf_close(m->gguf);
     tq_free(mem, m);
+}
+
+toque_status tq_model_need_head(const tq_model *m, const char *what, toque_error *err) {
+    if (m->head.data) return TOQUE_OK;
+    return TQ_FAIL(err, EUNSUPPORTED,
+                   "%s: %s models are encoders: they embed texts (toque embed); %s needs a language "
+                   "model",
+                   tq_gguf_path(m->gguf), m->config.arch->name, what);
 }
 
 const char *tq_model_hash(tq_model *m) {

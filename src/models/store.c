@@ -17,7 +17,9 @@
 #include "base/hash.h"
 #include "files/gguf.h"
 
-enum { MAX_NAME = 120, MAX_JSON = 1 << 16 };
+enum { MAX_NAME = 120, MAX_JSON = 1 << 16, N_FORMS = 2 };
+/* What a model is, in its folder: a GGUF file or a Hugging Face folder. */
+static const char *const forms[N_FORMS] = {"model.gguf", "model"};
 
 /* ---- names and paths --------------------------------------------------------------------------------------- */
 
@@ -113,10 +115,12 @@ toque_status tq_store_resolve(char **path, tq_mem *mem, const char *name, toque_
     if (tq_path_exists(name)) return dup_to(path, mem, name, err);
     if (strchr(name, '/')) return TQ_FAIL(err, ENOTFOUND, "no model %.300s: no such file", name);
     if (!tq_store_name_ok(name)) return fail_unknown(mem, name, err);
-    TQ_TRY(entry_path(path, mem, name, "model.gguf", err));
-    if (tq_path_exists(*path)) return TOQUE_OK;
-    tq_free(mem, *path);
-    *path = NULL;
+    for (int i = 0; i < N_FORMS; i++) {
+        TQ_TRY(entry_path(path, mem, name, forms[i], err));
+        if (tq_path_exists(*path)) return TOQUE_OK;
+        tq_free(mem, *path);
+        *path = NULL;
+    }
     return fail_unknown(mem, name, err);
 }
 
@@ -149,7 +153,11 @@ static toque_status read_entry(tq_store_entry *e, tq_mem *mem, const char *dir, 
     *e = (tq_store_entry){0};
     TQ_GO(dup_to(&e->name, mem, name, err));
     TQ_GO(join_to(&folder, mem, dir, name, err));
-    TQ_GO(join_to(&e->path, mem, folder, "model.gguf", err));
+    for (int i = 0; i < N_FORMS; i++) {
+        tq_free(mem, e->path);
+        TQ_GO(join_to(&e->path, mem, folder, forms[i], err));
+        if (tq_path_exists(e->path)) break;
+    }
     TQ_GO(join_to(&file, mem, folder, "model.json", err));
     status = tq_read_file(&text, &n, mem, file, MAX_JSON, NULL);
     if (status == TOQUE_ENOMEM) {
@@ -160,7 +168,13 @@ static toque_status read_entry(tq_store_entry *e, tq_mem *mem, const char *dir, 
     TQ_GO(text_of(&e->source, mem, json, "source", err));
     TQ_GO(text_of(&e->sha256, mem, json, "sha256", err));
     TQ_GO(text_of(&e->date, mem, json, "date", err));
-    if (stat(e->path, &st) == 0) e->size = (uint64_t)st.st_size;
+    if (tq_path_is_dir(e->path)) {
+        tq_free(mem, file);
+        TQ_GO(join_to(&file, mem, e->path, "model.safetensors", err));
+        if (stat(file, &st) == 0) e->size = (uint64_t)st.st_size;
+    } else if (stat(e->path, &st) == 0) {
+        e->size = (uint64_t)st.st_size;
+    }
 done:
     json_decref(json);
     tq_free(mem, text);
@@ -256,10 +270,24 @@ static toque_status copy_file(tq_mem *mem, const char *from, const char *to, toq
     return status;
 }
 
-/* The two files of a model and its folder; needs no memory, so that it can clean up after a lack of it. */
+/* Removes the files in a folder and its folders, `depth` levels deep, and then itself. */
+static void remove_tree(int parent, const char *name, int depth) {
+    int fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+    DIR *d = fd < 0 ? NULL : fdopendir(fd);
+    if (!d && fd >= 0) close(fd);
+    for (struct dirent *e; d && (e = readdir(d));) {
+        if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0) continue;
+        if (unlinkat(fd, e->d_name, 0) < 0 && depth > 0) remove_tree(fd, e->d_name, depth - 1);
+    }
+    if (d) closedir(d);
+    unlinkat(parent, name, AT_REMOVEDIR);
+}
+
+/* The two files of a model and its folder; needs no memory of ours, so that it can clean up after a lack of it. */
 static void remove_folder(const char *folder) {
     int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0) return;
+    remove_tree(fd, "model", 2);
     unlinkat(fd, "model.gguf", 0);
     unlinkat(fd, "model.json", 0);
     close(fd);

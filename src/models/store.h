@@ -1,13 +1,14 @@
 /* The model store: models that commands find by name. It is a folder, $TOQUE_HOME, else $XDG_DATA_HOME/toque, else
- * ~/.local/share/toque, with models/NAME/model.gguf and beside it model.json (name, source, sha256, size, date).
- * A model appears there whole or not at all: its folder is made under another name and renamed. */
+ * ~/.local/share/toque, with models/NAME/model.gguf or a Hugging Face folder models/NAME/model/, and beside it
+ * model.json (name, source, sha256, size, date). A model appears there whole or not at all: its folder is made under
+ * another name and renamed. */
 #ifndef TQ_MODELS_STORE_H
 #define TQ_MODELS_STORE_H
 
 #include "base/io.h"
 
 typedef struct tq_store_entry {
-    char *name, *path;            /* path: of the GGUF file */
+    char *name, *path;            /* path: of the GGUF file or folder */
     char *source, *sha256, *date; /* "" where model.json is missing or does not say */
     uint64_t size;
 } tq_store_entry;

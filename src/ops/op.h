@@ -24,6 +24,19 @@ typedef enum tq_role {
     TQ_ROLE_Q_BIAS,
     TQ_ROLE_K_BIAS,
     TQ_ROLE_V_BIAS,
+    TQ_ROLE_Q_NORM, /* over the width of each head */
+    TQ_ROLE_K_NORM,
+    TQ_ROLE_ATTN_POST_NORM, /* between a block and its residual sum */
+    TQ_ROLE_FFN_POST_NORM,
+    TQ_ROLE_O_BIAS,
+    TQ_ROLE_UP_BIAS,
+    TQ_ROLE_DOWN_BIAS,
+    TQ_ROLE_ATTN_NORM_BIAS,
+    TQ_ROLE_FFN_NORM_BIAS,
+    TQ_ROLE_POSITIONS, /* the in program's: learned positions, token types, a norm */
+    TQ_ROLE_TYPES,
+    TQ_ROLE_IN_NORM,
+    TQ_ROLE_IN_NORM_BIAS,
     TQ_ROLE_COUNT,
     TQ_ROLE_NONE = -1
 } tq_role;
@@ -109,8 +122,13 @@ struct tq_exec {
     const tq_segment *segments;
     int n_segments;
 
+    const tq_weight *embedding; /* [V, C] */
+    float embedding_scale;
+    bool causal;   /* rows see what stands before them, else all of their segment */
+    bool glu_gelu; /* the gated unit's function is GELU, else SiLU */
+
     int layer;
-    const tq_weight *weights; /* of the bound layer, by role */
+    const tq_weight *weights; /* of the bound layer (or the in program), by role */
     float *v[TQ_MAX_BUFFERS]; /* values [T, width] */
     float *g[TQ_MAX_BUFFERS]; /* gradients [T, width]; NULL: nobody wants this one */
     int width[TQ_MAX_BUFFERS];
@@ -118,8 +136,8 @@ struct tq_exec {
     float eps;
     int heads, kv_heads, head_dim, rope_dim;
     float attn_scale;
-    int window;
-    const float *rope; /* [T, rope_dim]: cosines then sines of each row's position */
+    int window;        /* of the bound layer */
+    const float *rope; /* [T, rope_dim]: cosines then sines of each row's position, for the bound layer's base */
     float *lse;        /* [H, T] of the bound layer, for backward; or NULL */
 
     tq_q8 *xq;   /* [T, max width / 32]: activations as int8 (decode) */

@@ -6,6 +6,7 @@
 /* Turns every head row of x [T, heads * D] by its row's position; sign -1 turns gradients back. */
 static void rope(const tq_exec *e, tq_worker *w, float *x, int heads, float sign) {
     int64_t t0, t1;
+    if (!e->rope_dim) return;
     tq_share(w, e->T, 1, &t0, &t1);
     for (int64_t t = t0; t < t1; t++)
         for (int h = 0; h < heads; h++)
@@ -35,7 +36,7 @@ static tq_attn describe(const tq_exec *e, const tq_step *s, const tq_segment *se
                  .kv_heads = e->kv_heads,
                  .head_dim = e->head_dim,
                  .window = e->window,
-                 .causal = true,
+                 .causal = e->causal,
                  .scale = e->attn_scale,
                  .q = e->v[s->in[0]] + seg->row * q_row,
                  .q_row = q_row,

@@ -3,13 +3,15 @@
  * gateway. A match that outgrows the compiled code's stack is repeated by the interpreter, whose stack is the heap. */
 #include "text/pretokenize.h"
 
+#include "text/regex.h"
+
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <assert.h>
 #include <pcre2.h>
 #include <string.h>
 
 /* White_Space inside a character class, and runs of it: all but the last space before a word, which is the word's. */
-#define S "\\t-\\r\\x{85}\\p{Z}"
+#define S TQ_REGEX_SPACE
 #define SPACES "[" S "]+(?![^" S "])|[" S "]+"
 /* GPT-2's words; with digits split off first (they then end a run of spaces as the end of the text would). */
 #define WORDS "'(?:[stmd]|ll|ve|re)| ?\\p{L}+| ?\\p{N}+| ?[^" S "\\p{L}\\p{N}]+|" SPACES
@@ -50,7 +52,7 @@
     "\\x{104B0}-\\x{104D3}\\x{104D8}-\\x{104FB}\\x{10C80}-\\x{10CB2}\\x{10CC0}-\\x{10CF2}"                             \
     "\\x{118A0}-\\x{118DF}\\x{1E900}-\\x{1E943}"
 
-enum { MAX_STAGES = 6 };
+enum { MAX_STAGES = 16 };
 
 static const struct pretok_row {
     const char *name;
@@ -92,10 +94,38 @@ static toque_status compile(struct stage *stage, const char *regex, pcre2_compil
     PCRE2_SIZE at;
     stage->code = pcre2_compile((PCRE2_SPTR)regex, PCRE2_ZERO_TERMINATED, PCRE2_UTF, &code, &at, context);
     if (!stage->code && code == PCRE2_ERROR_HEAP_FAILED) return TQ_NOMEM(err);
+    if (!stage->code && !name)
+        return TQ_FAIL(err, EFORMAT, "the pre-tokenizer's expression '%.200s' does not compile (PCRE2 error %d at %zu)",
+                       regex, code, at);
     if (!stage->code)
         return TQ_FAIL(err, EINTERNAL, "the expression of pre-tokenizer '%s' does not compile (PCRE2 error %d at %zu)",
                        name, code, at);
     stage->jit = pcre2_jit_compile(stage->code, PCRE2_JIT_COMPLETE) == 0;
+    return TOQUE_OK;
+}
+
+/* name NULL: the expressions are a file's. */
+static toque_status compile_all(tq_pretok **out, tq_mem *mem, const char *const *stages, int flags, const char *name,
+                                toque_error *err) {
+    tq_pretok *pre = TQ_NEW(mem, tq_pretok);
+    if (!pre) return TQ_NOMEM(err);
+    pre->mem = mem;
+    pre->flags = flags;
+    pcre2_compile_context *context = NULL;
+    toque_status status = TOQUE_OK;
+    pre->memory = pcre2_general_context_create(regex_alloc, regex_free, mem);
+    if (pre->memory) context = pcre2_compile_context_create(pre->memory);
+    if (!context) status = TQ_NOMEM(err);
+    for (int i = 0; status == TOQUE_OK && stages[i]; i++) {
+        status = compile(&pre->stages[i], stages[i], context, name, err);
+        if (status == TOQUE_OK) pre->n_stages++;
+    }
+    pcre2_compile_context_free(context);
+    if (status != TOQUE_OK) {
+        tq_pretok_free(pre);
+        return status;
+    }
+    *out = pre;
     return TOQUE_OK;
 }
 
@@ -108,26 +138,24 @@ toque_status tq_pretok_new(tq_pretok **out, tq_mem *mem, const char *name, size_
                        "the pre-tokenizer '%.*s' (tokenizer.ggml.pre) is not known; its words cannot be split as the "
                        "model was trained",
                        (int)(n < 100 ? n : 100), name);
-    tq_pretok *pre = TQ_NEW(mem, tq_pretok);
-    if (!pre) return TQ_NOMEM(err);
-    pre->mem = mem;
-    pre->flags = row->flags;
-    pcre2_compile_context *context = NULL;
+    return compile_all(out, mem, row->stages, row->flags, row->name, err);
+}
+
+toque_status tq_pretok_from_regexes(tq_pretok **out, tq_mem *mem, const tq_string *regexes, size_t n,
+                                    toque_error *err) {
+    const char *stages[MAX_STAGES + 1] = {NULL};
+    tq_buf bufs[MAX_STAGES];
+    if (n > MAX_STAGES)
+        return TQ_FAIL(err, EUNSUPPORTED, "a pre-tokenizer of %zu stages; at most %d are supported", n, MAX_STAGES);
     toque_status status = TOQUE_OK;
-    pre->memory = pcre2_general_context_create(regex_alloc, regex_free, mem);
-    if (pre->memory) context = pcre2_compile_context_create(pre->memory);
-    if (!context) status = TQ_NOMEM(err);
-    for (int i = 0; status == TOQUE_OK && row->stages[i]; i++) {
-        status = compile(&pre->stages[i], row->stages[i], context, row->name, err);
-        if (status == TOQUE_OK) pre->n_stages++;
+    for (size_t i = 0; i < n; i++) {
+        tq_buf_init(&bufs[i], mem, TQ_REGEX_MAX);
+        if (status == TOQUE_OK) status = tq_regex_translate(&bufs[i], regexes[i].data, regexes[i].len, err);
+        stages[i] = bufs[i].data;
     }
-    pcre2_compile_context_free(context);
-    if (status != TOQUE_OK) {
-        tq_pretok_free(pre);
-        return status;
-    }
-    *out = pre;
-    return TOQUE_OK;
+    if (status == TOQUE_OK) status = compile_all(out, mem, stages, 0, NULL, err);
+    for (size_t i = 0; i < n; i++) tq_buf_clear(&bufs[i]);
+    return status;
 }
 
 void tq_pretok_free(tq_pretok *pre) {
@@ -165,9 +193,11 @@ void tq_pretok_scratch_free(tq_pretok_scratch *scratch) {
 static toque_status next_match(const struct stage *stage, pcre2_match_data *data, const char *text, size_t n, size_t at,
                                bool *found, toque_error *err) {
     int rc = PCRE2_ERROR_JIT_STACKLIMIT;
-    if (stage->jit) rc = pcre2_jit_match(stage->code, (PCRE2_SPTR)text, n, at, PCRE2_NO_UTF_CHECK, data, NULL);
+    if (stage->jit)
+        rc = pcre2_jit_match(stage->code, (PCRE2_SPTR)text, n, at, PCRE2_NO_UTF_CHECK | PCRE2_NOTEMPTY, data, NULL);
     if (rc == PCRE2_ERROR_JIT_STACKLIMIT)
-        rc = pcre2_match(stage->code, (PCRE2_SPTR)text, n, at, PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT, data, NULL);
+        rc = pcre2_match(stage->code, (PCRE2_SPTR)text, n, at, PCRE2_NO_UTF_CHECK | PCRE2_NOTEMPTY | PCRE2_NO_JIT, data,
+                         NULL);
     if (rc == PCRE2_ERROR_NOMEMORY) return TQ_NOMEM(err);
     if (rc < 0 && rc != PCRE2_ERROR_NOMATCH)
         return TQ_FAIL(err, ELIMIT, "the text cannot be split into words near byte %zu (PCRE2 error %d)", at, rc);
@@ -192,7 +222,7 @@ static toque_status split(const piece_sink *sink, int k, const char *text, size_
         bool found = false;
         TQ_TRY(next_match(&sink->pre->stages[k], data, text, n, at, &found, sink->err));
         size_t start = found ? span[0] : n, end = found ? span[1] : n;
-        assert(end > at); /* no expression matches the empty string */
+        assert(end > at); /* an empty match is none (NOTEMPTY) */
         if (start > at) TQ_TRY(split(sink, k + 1, text + at, start - at));
         if (end > start) TQ_TRY(split(sink, k + 1, text + start, end - start));
         at = end;

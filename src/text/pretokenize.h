@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/mem.h"
+#include "files/gguf.h" /* tq_string */
 
 typedef struct tq_pretok tq_pretok;
 
@@ -16,6 +17,10 @@ enum tq_pretok_flags {
 
 /* EUNSUPPORTED for a name that pretokenizers.def lacks. */
 toque_status tq_pretok_new(tq_pretok **pre, tq_mem *mem, const char *name, size_t n, toque_error *err) TQ_MUST;
+/* From expressions of a file, in the syntax of Hugging Face's tokenizers (Oniguruma's), in the order in which they
+ * split. None: texts are whole. EUNSUPPORTED names what in an expression is not understood. */
+toque_status tq_pretok_from_regexes(tq_pretok **pre, tq_mem *mem, const tq_string *regexes, size_t n,
+                                    toque_error *err) TQ_MUST;
 void tq_pretok_free(tq_pretok *pre); /* accepts NULL */
 int tq_pretok_flags(const tq_pretok *pre);
 

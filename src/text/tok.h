@@ -65,7 +65,9 @@ struct tq_tokenizer {
     tq_token bos, eos, unk, sep;
     tq_token byte_ids[256];
     bool add_bos, add_eos, add_space_prefix, merge_spaces;
-    bool spaces_start_words; /* no token has a U+2581 after another character: words are independent */
+    bool prefix_once, prefix_missing; /* the space in front: only of the whole text; only where none is */
+    bool nfc;                         /* byte-level BPE: text is composed (Unicode NFC) first */
+    bool spaces_start_words;          /* no token has a U+2581 after another character: words are independent */
     /* Special tokens by first byte: their distinct lengths, ascending. */
     uint16_t *special_lens;
     uint32_t special_at[257];
@@ -144,8 +146,10 @@ typedef void (*tok_pair_fn)(const tok_call *call, const char *text, tok_sym *lef
 toque_status tq_tok_merge(tok_call *call, const char *text, size_t *n, tok_pair_fn pair, toque_error *err);
 bool tq_tok_syms_reserve(tok_call *call, size_t n);
 bool tq_tok_norm_reserve(tok_call *call, size_t n);
-/* text[start, end) into call->norm with spaces as U+2581, one in front if `prefix`; norm_at maps back. */
-toque_status tq_tok_escape(tok_call *call, size_t start, size_t end, bool prefix, toque_error *err);
+/* text[start, end) into call->norm with spaces as U+2581, one in front as the tokenizer says; norm_at maps back. */
+toque_status tq_tok_escape(tok_call *call, size_t start, size_t end, toque_error *err);
+/* text[start, end) composed (NFC) into call->norm; ill-formed bytes stay as they are. */
+toque_status tq_tok_compose(tok_call *call, size_t start, size_t end, toque_error *err);
 /* The end of the word that begins at `at` in call->norm: up to the next U+2581 that follows another character. */
 size_t tq_tok_word_end(const tok_call *call, size_t at);
 

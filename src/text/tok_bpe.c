@@ -1,5 +1,6 @@
 /* Byte-pair encoding by a list of merges (Sennrich et al. 2016): GPT-2's over bytes, with words split by a named
- * pre-tokenizer, and gemma4's over characters with U+2581 for spaces, whole lines at a time. Merges are hashed by the
+ * pre-tokenizer or by a file's own expressions, and over characters with U+2581 for spaces (gemma4's, whole lines at a
+ * time, and Hugging Face's form of SentencePiece vocabularies, which has no pre-tokenizer). Merges are hashed by the
  * pair of token ids. Most words are one token: a byte per token remembers whether its own text merges into it, so that
  * a second meeting costs one look-up. That memory is the only thing that changes after loading; it is written
  * atomically and its content does not depend on the order of writes. */
@@ -20,6 +21,7 @@ enum memory { UNSEEN, MERGES, DIFFERS };
 struct tok_bpe {
     tq_pretok *pre;
     bool whole_words; /* a word that is a token needs no merges */
+    bool newlines;    /* nor does a word of newlines */
     merge_slot *slots;
     size_t mask;
     _Atomic uint8_t *memory; /* [n] enum memory */
@@ -160,9 +162,21 @@ static toque_status load_merges(tq_tokenizer *tok, const tq_gguf *gguf, toque_er
     return batch_flush(&b, tok, gguf, err);
 }
 
-static toque_status bpe_init(tq_tokenizer *tok, const tq_gguf *gguf, toque_error *err) {
-    struct tok_bpe *bpe = tok->bpe = TQ_NEW(tok->mem, struct tok_bpe);
-    if (!bpe) return TQ_NOMEM(err);
+/* A folder's own expressions, or the named pre-tokenizer. */
+static toque_status choose_words(tq_tokenizer *tok, const tq_gguf *gguf, toque_error *err) {
+    struct tok_bpe *bpe = tok->bpe;
+    const tq_gguf_value *own;
+    TQ_TRY(tq_tok_array(gguf, "tokenizer.toque.words", true, UINT64_MAX, &own, err));
+    if (own) {
+        tq_string words[16];
+        const uint8_t *at = own->data;
+        size_t n = 0;
+        while (n < 16 && tq_gguf_next_string(own, &at, &words[n])) n++;
+        if (n != own->count) return TQ_FAIL(err, EUNSUPPORTED, "%s: more than 16 pre-tokenizers", tq_gguf_path(gguf));
+        TQ_TRY(tq_gguf_bool(gguf, "tokenizer.toque.whole_words", &bpe->whole_words, err));
+        toque_status status = tq_pretok_from_regexes(&bpe->pre, tok->mem, words, n, err);
+        return status == TOQUE_OK ? status : tq_error_prefix(err, status, "%s", tq_gguf_path(gguf));
+    }
     tq_string pre = {.data = "default", .len = 7};
     if (tok->storage == TQ_TOK_ESCAPED)
         pre = (tq_string){.data = "gemma4", .len = 6};
@@ -170,7 +184,15 @@ static toque_status bpe_init(tq_tokenizer *tok, const tq_gguf *gguf, toque_error
         TQ_TRY(tq_gguf_str(gguf, "tokenizer.ggml.pre", &pre, err));
     TQ_TRY(tq_pretok_new(&bpe->pre, tok->mem, pre.data, pre.len, err));
     bpe->whole_words = tq_pretok_flags(bpe->pre) & TQ_PRETOK_WHOLE_WORDS;
+    bpe->newlines = tok->storage == TQ_TOK_ESCAPED;
     if (tq_pretok_flags(bpe->pre) & TQ_PRETOK_ADD_BOS) tok->add_bos = true;
+    return TOQUE_OK;
+}
+
+static toque_status bpe_init(tq_tokenizer *tok, const tq_gguf *gguf, toque_error *err) {
+    struct tok_bpe *bpe = tok->bpe = TQ_NEW(tok->mem, struct tok_bpe);
+    if (!bpe) return TQ_NOMEM(err);
+    TQ_TRY(choose_words(tok, gguf, err));
     bpe->memory = tq_zalloc(tok->mem, (size_t)tok->n, sizeof *bpe->memory);
     if (!bpe->memory) return TQ_NOMEM(err);
     return load_merges(tok, gguf, err);
@@ -236,7 +258,7 @@ static toque_status encode_word(void *arg, const char *word, size_t n, toque_err
     tok_sym one = {.start = 0, .len = (uint32_t)n, .id = whole};
     if (whole != TQ_NO_TOKEN) {
         bool stands = bpe->whole_words || atomic_load_explicit(&bpe->memory[whole], memory_order_relaxed) == MERGES ||
-                      (tok->storage == TQ_TOK_ESCAPED && word[0] == '\n'); /* a run of newlines is never merged */
+                      (bpe->newlines && word[0] == '\n'); /* a run of newlines is never merged */
         if (stands) return emit_symbol(p, word, &one) ? TOQUE_OK : TQ_NOMEM(err);
     }
     if (!tq_tok_syms_reserve(call, n)) return TQ_NOMEM(err);
@@ -269,13 +291,27 @@ static toque_status encode_stretch(word_place *p, size_t start, size_t end, toqu
     return TOQUE_OK;
 }
 
-static toque_status bpe_encode(tok_call *call, size_t start, size_t end, toque_error *err) {
-    if (call->tok->storage == TQ_TOK_BYTES) {
-        word_place p = {.call = call, .base = call->text};
-        return encode_stretch(&p, start, end, err);
-    }
-    TQ_TRY(tq_tok_escape(call, start, end, call->tok->add_space_prefix, err));
+/* Words of call->norm, or all of it where a token may hold the end of one word and the beginning of the next. */
+static toque_status encode_escaped(tok_call *call, toque_error *err) {
     word_place p = {.call = call, .base = call->norm, .at = call->norm_at};
+    bool words = call->tok->spaces_start_words && !call->tok->bpe->newlines;
+    for (size_t at = 0; at < call->norm_len;) {
+        size_t end = words ? tq_tok_word_end(call, at) : call->norm_len;
+        TQ_TRY(encode_stretch(&p, at, end, err));
+        at = end;
+    }
+    return TOQUE_OK;
+}
+
+static toque_status bpe_encode(tok_call *call, size_t start, size_t end, toque_error *err) {
+    if (call->tok->storage == TQ_TOK_ESCAPED) {
+        TQ_TRY(tq_tok_escape(call, start, end, err));
+        return encode_escaped(call, err);
+    }
+    word_place p = {.call = call, .base = call->text};
+    if (!call->tok->nfc) return encode_stretch(&p, start, end, err);
+    TQ_TRY(tq_tok_compose(call, start, end, err));
+    p = (word_place){.call = call, .base = call->norm, .at = call->norm_at};
     return encode_stretch(&p, 0, call->norm_len, err);
 }
 

@@ -42,60 +42,6 @@ bool tq_tok_emit_bytes(tok_call *call, const char *bytes, size_t from, size_t to
     return true;
 }
 
-bool tq_tok_norm_reserve(tok_call *call, size_t n) {
-    if (n < call->norm_cap) return true;
-    size_t cap = n < call->norm_cap * 2 ? call->norm_cap * 2 : n + 64;
-    tq_mem *mem = call->tok->mem;
-    char *norm = tq_realloc(mem, call->norm, cap, 1);
-    if (!norm) return false;
-    call->norm = norm;
-    uint32_t *at = tq_realloc(mem, call->norm_at, cap, sizeof *at);
-    if (!at) return false;
-    call->norm_at = at;
-    call->norm_cap = cap;
-    return true;
-}
-
-toque_status tq_tok_escape(tok_call *call, size_t start, size_t end, bool prefix, toque_error *err) {
-    size_t spaces = prefix;
-    for (size_t i = start; i < end; i++) spaces += call->text[i] == ' ';
-    call->norm_len = 0;
-    if (!tq_tok_norm_reserve(call, end - start + spaces * TQ_SPACE_LEN)) return TQ_NOMEM(err);
-    char *out = call->norm;
-    uint32_t *at = call->norm_at;
-    size_t len = 0;
-    /* The space in front covers no byte of the text; of another space's three bytes the first covers it. */
-    for (size_t i = 0; prefix && i < TQ_SPACE_LEN; i++) {
-        out[len] = TQ_SPACE[i];
-        at[len++] = (uint32_t)start;
-    }
-    for (size_t i = start; i < end; i++) {
-        if (call->text[i] != ' ') {
-            out[len] = call->text[i];
-            at[len++] = (uint32_t)i;
-            continue;
-        }
-        for (size_t k = 0; k < TQ_SPACE_LEN; k++) {
-            out[len] = TQ_SPACE[k];
-            at[len++] = (uint32_t)(k ? i + 1 : i);
-        }
-    }
-    at[len] = (uint32_t)end;
-    call->norm_len = len;
-    return TOQUE_OK;
-}
-
-size_t tq_tok_word_end(const tok_call *call, size_t at) {
-    bool in_word = false;
-    for (size_t i = at; i < call->norm_len;) {
-        bool space = call->norm_len - i >= TQ_SPACE_LEN && memcmp(call->norm + i, TQ_SPACE, TQ_SPACE_LEN) == 0;
-        if (space && in_word) return i;
-        in_word = in_word || !space;
-        i += space ? TQ_SPACE_LEN : 1;
-    }
-    return call->norm_len;
-}
-
 /* Where control tokens are recognized: walks the spans beside the text. */
 typedef struct span_walk {
     const tq_text_span *spans;

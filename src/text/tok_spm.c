@@ -57,7 +57,7 @@ static toque_status encode_word(tok_call *call, size_t start, size_t end, toque_
 
 static toque_status spm_encode(tok_call *call, size_t start, size_t end, toque_error *err) {
     const tq_tokenizer *tok = call->tok;
-    TQ_TRY(tq_tok_escape(call, start, end, tok->add_space_prefix, err));
+    TQ_TRY(tq_tok_escape(call, start, end, err));
     for (size_t at = 0; at < call->norm_len;) {
         size_t word_end = tok->spaces_start_words ? tq_tok_word_end(call, at) : call->norm_len;
         TQ_TRY(encode_word(call, at, word_end, err));

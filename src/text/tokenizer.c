@@ -75,6 +75,19 @@ static toque_status read_id(const tq_tokenizer *tok, const tq_gguf *gguf, const 
     return TOQUE_OK;
 }
 
+/* generation_config.json's list. */
+static toque_status read_ends(tq_tokenizer *tok, const tq_gguf *gguf, toque_error *err) {
+    const tq_gguf_value *ids;
+    TQ_TRY(tq_tok_array(gguf, "tokenizer.toque.end_ids", false, UINT64_MAX, &ids, err));
+    for (uint64_t i = 0; ids && i < ids->count; i++) {
+        double id = tq_gguf_number_at(ids, i);
+        if (!(id >= 0 && id < tok->n))
+            return TQ_FAIL(err, EFORMAT, "%s: the end token %g is not one of %d", tq_gguf_path(gguf), id, tok->n);
+        tok->ends[(tq_token)id] = true;
+    }
+    return TOQUE_OK;
+}
+
 static toque_status read_specials(tq_tokenizer *tok, const tq_gguf *gguf, toque_error *err) {
     tq_token eot = TQ_NO_TOKEN, eom = TQ_NO_TOKEN;
     set_defaults(tok);
@@ -91,7 +104,7 @@ static toque_status read_specials(tq_tokenizer *tok, const tq_gguf *gguf, toque_
     if (tok->eos != TQ_NO_TOKEN) tok->ends[tok->eos] = true;
     if (eot != TQ_NO_TOKEN) tok->ends[eot] = true;
     if (eom != TQ_NO_TOKEN) tok->ends[eom] = true;
-    return TOQUE_OK;
+    return read_ends(tok, gguf, err);
 }
 
 static toque_status read_flags(tq_tokenizer *tok, const tq_gguf *gguf, toque_error *err) {
@@ -101,6 +114,11 @@ static toque_status read_flags(tq_tokenizer *tok, const tq_gguf *gguf, toque_err
         TQ_TRY(tq_gguf_bool(gguf, "tokenizer.ggml.add_space_prefix", &tok->add_space_prefix, err));
     TQ_TRY(tq_gguf_bool(gguf, "tokenizer.ggml.remove_extra_whitespaces", &tok->merge_spaces, err));
     TQ_TRY(tq_gguf_bool(gguf, "tokenizer.ggml.normalizer.lowercase", &tok->lower, err));
+    tq_string metaspace = {0};
+    TQ_TRY(tq_gguf_str(gguf, "tokenizer.toque.metaspace", &metaspace, err));
+    tok->prefix_missing = metaspace.len > 0;
+    tok->prefix_once = metaspace.len == 5 && memcmp(metaspace.data, "first", 5) == 0;
+    TQ_TRY(tq_gguf_bool(gguf, "tokenizer.toque.nfc", &tok->nfc, err));
     tok->strip_accents = tok->lower;
     return tq_gguf_bool(gguf, "tokenizer.ggml.normalizer.strip_accents", &tok->strip_accents, err);
 }

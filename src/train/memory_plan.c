@@ -1,8 +1,6 @@
 /* The memory of a training. See memory_plan.h. */
 #include "train/memory_plan.h"
 
-#include <sys/stat.h>
-
 static double mb(size_t bytes) {
     return (double)bytes / 1e6;
 }
@@ -14,10 +12,8 @@ size_t tq_memory_plan_total(const tq_memory_plan *p) {
 toque_status tq_memory_plan_make(tq_memory_plan *p, const tq_adapter *a, const tq_optimizer *optimizer, bool keep_best,
                                  size_t *activations, toque_error *err) {
     tq_ctx *ctx = a->model->ctx;
-    struct stat st;
-    const char *path = tq_gguf_path(a->model->gguf);
     size_t array = a->n * sizeof(float);
-    *p = (tq_memory_plan){.model_file = path && stat(path, &st) == 0 ? (size_t)st.st_size : 0,
+    *p = (tq_memory_plan){.model_file = (size_t)tq_gguf_file_bytes(a->model->gguf),
                           .in_use = atomic_load(&ctx->mem.used),
                           .gradients = array,
                           .optimizer = array * (size_t)optimizer->n_states,

@@ -37,7 +37,8 @@ int main(void) {
         cmocka_unit_test(check_gemm_values),   cmocka_unit_test(check_gemm_types),
         cmocka_unit_test(check_gemm_bf16),     cmocka_unit_test(check_gemm_bits),
         cmocka_unit_test(check_attn_values),   cmocka_unit_test(check_attn_bits),
-        cmocka_unit_test(check_attn_backward), cmocka_unit_test(check_scan),
+        cmocka_unit_test(check_attn_backward), cmocka_unit_test(check_gelu),
+        cmocka_unit_test(check_layer_norm),    cmocka_unit_test(check_scan),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

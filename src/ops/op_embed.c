@@ -1,0 +1,53 @@
+/* The first step of a pass: out = scale E[token] (+ P[position] + Y[0]), with learned positions and token types where
+ * the model has them. All rows are of token type 0: one text a segment. */
+#include "ops/op.h"
+
+/* Row i of a table of any type. */
+static void row_of(const tq_exec *e, const tq_weight *table, int64_t i, float *out) {
+    e->k->dequant_row[table->type](out, (const char *)table->data + (size_t)i * table->row_bytes, table->cols);
+}
+
+/* Calls for each row of [t0, t1): t and its position. */
+#define EACH_ROW(e, t0, t1, t, pos)                                                                                    \
+    for (int i_ = 0; i_ < (e)->n_segments; i_++)                                                                       \
+        for (int64_t first_ = (e)->segments[i_].row, t = first_ > (t0) ? first_ : (t0),                                \
+                     pos = (e)->segments[i_].pos + t - first_;                                                         \
+             t < (t1) && t < first_ + (e)->segments[i_].n; t++, pos++)
+
+static void embed_fwd(tq_exec *e, tq_worker *w, const tq_step *s) {
+    const tq_weight *positions = &e->weights[TQ_ROLE_POSITIONS], *types = &e->weights[TQ_ROLE_TYPES];
+    int64_t C = e->width[s->out], t0, t1;
+    float *more = w->scratch;
+    tq_share(w, e->T, 1, &t0, &t1);
+    EACH_ROW(e, t0, t1, t, pos) {
+        float *x = e->v[s->out] + t * C;
+        row_of(e, e->embedding, e->tokens[t], x);
+        if (e->embedding_scale != 1) e->k->scale(x, e->embedding_scale, C);
+        if (types->data) {
+            row_of(e, types, 0, more);
+            e->k->add(x, x, more, C);
+        }
+        if (positions->data) {
+            row_of(e, positions, pos, more);
+            e->k->add(x, x, more, C);
+        }
+    }
+    tq_barrier(w);
+}
+
+/* Rows of a table may be met several times: workers share columns, so that sums run in the order of rows. */
+static void embed_bwd(tq_exec *e, tq_worker *w, const tq_step *s) {
+    float *tokens = e->embedding->grad, *positions = e->weights[TQ_ROLE_POSITIONS].grad,
+          *types = e->weights[TQ_ROLE_TYPES].grad;
+    int64_t C = e->width[s->out], c0, c1;
+    tq_share(w, C, 16, &c0, &c1);
+    EACH_ROW(e, 0, e->T, t, pos) {
+        const float *dy = e->g[s->out] + t * C + c0;
+        if (tokens) e->k->axpy(tokens + e->tokens[t] * C + c0, e->embedding_scale, dy, c1 - c0);
+        if (positions) e->k->add(positions + pos * C + c0, positions + pos * C + c0, dy, c1 - c0);
+        if (types) e->k->add(types + c0, types + c0, dy, c1 - c0);
+    }
+    tq_barrier(w);
+}
+
+const tq_op tq_op_embed = {"embed", embed_fwd, embed_bwd, 0};
