@@ -12,7 +12,7 @@
 /* --- add --------------------------------------------------------------------------------------------------- */
 
 typedef struct add_options {
-    const char *embedder, *language, *format, *sql, *key, *name;
+    const char *embedder, *query_prefix, *passage_prefix, *language, *format, *sql, *key, *name;
     int chunks;
     int64_t chunk_tokens, overlap;
     tq_option_list include, exclude, meta;
@@ -26,6 +26,16 @@ static const tq_option add_table[] = {
      .offset = AT(embedder),
      .value = "M",
      .help = "for a new store: the embedding model, or none for search by words only; the store remembers it"},
+    {.key = "query_prefix",
+     .type = TQ_OPT_TEXT,
+     .offset = AT(query_prefix),
+     .fallback = "",
+     .help = "for a new store: what the embedder wants in front of questions, as 'query: '"},
+    {.key = "passage_prefix",
+     .type = TQ_OPT_TEXT,
+     .offset = AT(passage_prefix),
+     .fallback = "",
+     .help = "for a new store: what it wants in front of passages, as 'passage: '"},
     {.key = "include",
      .type = TQ_OPT_LIST,
      .offset = AT(include),
@@ -149,12 +159,16 @@ static void free_pairs(tq_cli *cli, adding *a) {
 }
 
 /* How a store is cut: what is given, else the defaults for this embedder. */
-static tq_chunk_options chunk_options(const add_options *o, const tq_rag_embedder *e) {
+static toque_status chunk_options(tq_cli *cli, const add_options *o, const tq_rag_embedder *e, tq_chunk_options *c,
+                                  toque_error *err) {
+    size_t prefix;
+    TQ_TRY(tq_count_tokens(e, &cli->mem, e->passage_prefix, strlen(e->passage_prefix), &prefix, err));
     /* Two tokens are kept back for words that a cut makes into more tokens. */
-    int most = e->max_tokens - 2 < 256 ? e->max_tokens - 2 : 256;
-    tq_chunk_options c = {.mode = (tq_chunk_mode)o->chunks, .budget = o->chunk_tokens ? (int)o->chunk_tokens : most};
-    c.overlap = c.mode == TQ_CHUNK_SENTENCE ? 0 : c.budget * 12 / 100;
-    return c;
+    int room = e->max_tokens - (int)prefix - 2, most = room < 256 ? room : 256;
+    *c = (tq_chunk_options){.mode = (tq_chunk_mode)o->chunks, .budget = o->chunk_tokens ? (int)o->chunk_tokens : most};
+    c->overlap = c->mode == TQ_CHUNK_SENTENCE ? 0 : c->budget * 12 / 100;
+    if (tq_options_given(&cli->set, "overlap")) c->overlap = (int)o->overlap;
+    return TOQUE_OK;
 }
 
 /* Options that shape a store are refused where they differ from an existing one. */
@@ -162,38 +176,44 @@ static toque_status check_shape(tq_cli *cli, const add_options *o, const tq_rag 
     const tq_chunk_options *c = &store->facts.chunk;
     if ((tq_options_given(&cli->set, "chunks") && o->chunks != (int)c->mode) ||
         (tq_options_given(&cli->set, "chunk_tokens") && o->chunk_tokens != c->budget) ||
-        (tq_options_given(&cli->set, "overlap") && o->overlap != c->overlap))
-        return TQ_FAIL(err, EINVAL, "%s has other chunks (%d tokens, %d of them shared): add --reembed to make it anew",
+        (tq_options_given(&cli->set, "overlap") && o->overlap != c->overlap) ||
+        (tq_options_given(&cli->set, "query_prefix") && strcmp(o->query_prefix, store->facts.query_prefix) != 0) ||
+        (tq_options_given(&cli->set, "passage_prefix") && strcmp(o->passage_prefix, store->facts.passage_prefix) != 0))
+        return TQ_FAIL(err, EINVAL,
+                       "%s has other chunks (%d tokens, %d of them shared) or prefixes: add --reembed to make it anew",
                        store->path, c->budget, c->overlap);
     return TOQUE_OK;
 }
 
 static toque_status open_store(tq_cli *cli, tq_ctx *ctx, const add_options *o, const char *path, tq_rag **store,
                                tq_cli_embedder *embedder, adding *a, toque_error *err) {
-    bool is_there = tq_path_exists(path);
+    bool is_there = tq_path_exists(path), anew = !is_there || o->reembed;
     *store = NULL;
     if (!is_there && !o->embedder)
         return tq_cli_usage(cli, err,
                             "%s is a new store: name its embedder with --embedder M, or --embedder none for search "
                             "by words only",
                             path);
-    if (!is_there || (o->reembed && o->embedder)) {
-        TQ_TRY(tq_cli_embedder_open(cli, ctx, o->embedder, embedder, err));
-    } else {
-        TQ_TRY(tq_rag_open(store, ctx, path, true, err));
-        TQ_TRY(tq_cli_embedder_open(cli, ctx, o->embedder ? o->embedder : (*store)->facts.embedder, embedder, err));
-    }
-    tq_chunk_options chunk = chunk_options(o, &embedder->e);
-    if (tq_options_given(&cli->set, "overlap")) chunk.overlap = (int)o->overlap;
-    if (!is_there) return tq_rag_create(store, ctx, path, &embedder->e, &chunk, err);
+    if (is_there) TQ_TRY(tq_rag_open(store, ctx, path, true, err));
+    const tq_rag_facts *f = is_there ? &(*store)->facts : NULL;
+    const char *query = anew && tq_options_given(&cli->set, "query_prefix") ? o->query_prefix
+                        : f                                                 ? f->query_prefix
+                                                                            : "";
+    const char *passage = anew && tq_options_given(&cli->set, "passage_prefix") ? o->passage_prefix
+                          : f                                                   ? f->passage_prefix
+                                                                                : "";
+    TQ_TRY(tq_cli_embedder_open(cli, ctx, o->embedder ? o->embedder : f->embedder, query, passage, embedder, err));
+    tq_chunk_options chunk;
+    TQ_TRY(chunk_options(cli, o, embedder->e, &chunk, err));
+    if (!is_there) return tq_rag_create(store, ctx, path, embedder->e, &chunk, err);
     if (!o->reembed) {
-        TQ_TRY(tq_rag_check(*store, &embedder->e, err));
+        TQ_TRY(tq_rag_check(*store, embedder->e, err));
         return check_shape(cli, o, *store, err);
     }
     tq_rag_close(*store);
     *store = NULL;
     tq_ingest_counts counts;
-    TQ_TRY(tq_rag_rebuild(ctx, path, &embedder->e, &chunk, show, a, &counts, err));
+    TQ_TRY(tq_rag_rebuild(ctx, path, embedder->e, &chunk, show, a, &counts, err));
     if (a->started) tq_progress_end(&a->bar, NULL);
     a->started = false;
     a->counts.chunks = counts.chunks;
@@ -269,7 +289,7 @@ static toque_status run_add(tq_cli *cli, void *given, toque_error *err) {
     if (status == TOQUE_OK) status = open_store(cli, ctx, o, path, &store, &embedder, &a, err);
     if (status == TOQUE_OK) {
         a.in = (tq_ingest){.store = store,
-                           .embedder = &embedder.e,
+                           .embedder = embedder.e,
                            .include = o->include.items,
                            .n_include = o->include.len,
                            .exclude = o->exclude.items,
@@ -285,7 +305,7 @@ static toque_status run_add(tq_cli *cli, void *given, toque_error *err) {
         if (a.started) tq_progress_end(&a.bar, NULL);
     }
     int64_t pairs;
-    if (status == TOQUE_OK && a.counts.chunks) status = tq_calibrate(store, &embedder.e, &pairs, err);
+    if (status == TOQUE_OK && a.counts.chunks) status = tq_calibrate(store, embedder.e, &pairs, err);
     if (status == TOQUE_OK) status = print_counts(cli, &a, store, err);
     size_t failed = a.counts.documents[TQ_FAILED];
     if (status == TOQUE_OK && failed)

@@ -1,7 +1,12 @@
 /* What the commands of `toque rag` share. See rag.h. */
 #include "cli/rag.h"
 
+#include <limits.h>
+#include <stdlib.h>
 #include <string.h>
+
+#include "base/io.h"
+#include "models/store.h"
 
 #include "text/unicode.h"
 
@@ -98,19 +103,25 @@ tq_search_options tq_cli_search_options(const tq_cli_search *o) {
                                .n_filters = o->where.len};
 }
 
-toque_status tq_cli_embedder_open(tq_cli *cli, tq_ctx *ctx, const char *name, tq_cli_embedder *embedder,
-                                  toque_error *err) {
-    (void)cli;
-    (void)ctx;
+toque_status tq_cli_embedder_open(tq_cli *cli, tq_ctx *ctx, const char *name, const char *query_prefix,
+                                  const char *passage_prefix, tq_cli_embedder *embedder, toque_error *err) {
+    char *path, whole[PATH_MAX];
+    *embedder = (tq_cli_embedder){0};
     if (strcmp(name, "none") == 0) {
-        embedder->e = tq_rag_embedder_none;
+        embedder->e = &tq_rag_embedder_none;
         return TOQUE_OK;
     }
-    return TQ_FAIL(err, EUNSUPPORTED,
-                   "%s: this build reads no embedders; --embedder none makes a store for search by words", name);
+    TQ_TRY(tq_store_resolve(&path, &cli->mem, name, err));
+    /* A path is remembered whole: later commands may be given in another folder. */
+    if (tq_path_exists(name) && realpath(name, whole)) name = whole;
+    toque_status status = tq_rag_model_open(&embedder->model, ctx, path, name, query_prefix, passage_prefix, err);
+    if (status == TOQUE_OK) embedder->e = tq_rag_model_embedder(embedder->model);
+    tq_free(&cli->mem, path);
+    return status;
 }
 
 void tq_cli_embedder_close(tq_cli_embedder *embedder) {
+    tq_rag_model_close(embedder->model);
     *embedder = (tq_cli_embedder){0};
 }
 
@@ -122,9 +133,15 @@ toque_status tq_cli_store_open(tq_cli *cli, const char *path, const char *embedd
     TQ_TRY(tq_rag_open(&s->store, ctx, path, false, err));
     bool wanted = vectors && s->store->facts.dim > 0;
     toque_status status = TOQUE_OK;
+    const tq_rag_facts *f = &s->store->facts;
     if (wanted)
-        status = tq_cli_embedder_open(cli, ctx, embedder ? embedder : s->store->facts.embedder, &s->embedder, err);
-    if (status == TOQUE_OK) status = tq_searcher_init(&s->searcher, s->store, wanted ? &s->embedder.e : NULL, err);
+        status = tq_cli_embedder_open(cli, ctx, embedder ? embedder : f->embedder, f->query_prefix, f->passage_prefix,
+                                      &s->embedder, err);
+    if (status == TOQUE_ENOTFOUND && !embedder)
+        tq_error_prefix(err, status,
+                        "the store's embedder is gone (name its place with --embedder, or search with --mode "
+                        "bm25): ");
+    if (status == TOQUE_OK) status = tq_searcher_init(&s->searcher, s->store, s->embedder.e, err);
     if (status != TOQUE_OK) tq_cli_store_close(s);
     return status;
 }

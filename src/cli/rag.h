@@ -3,14 +3,16 @@
 #define TQ_CLI_RAG_H
 
 #include "cli/cli.h"
+#include "rag/embedder_model.h"
 #include "rag/search.h"
 
-/* An embedder by name: "none", or a model. */
+/* An embedder by name: "none", a model file or folder, or a name in the model store. */
 typedef struct tq_cli_embedder {
-    tq_rag_embedder e;
+    const tq_rag_embedder *e;
+    tq_rag_model *model;
 } tq_cli_embedder;
-toque_status tq_cli_embedder_open(tq_cli *cli, tq_ctx *ctx, const char *name, tq_cli_embedder *embedder,
-                                  toque_error *err) TQ_MUST;
+toque_status tq_cli_embedder_open(tq_cli *cli, tq_ctx *ctx, const char *name, const char *query_prefix,
+                                  const char *passage_prefix, tq_cli_embedder *embedder, toque_error *err) TQ_MUST;
 void tq_cli_embedder_close(tq_cli_embedder *embedder);
 
 /* Options of searching: put the struct into a command's options. */

@@ -62,6 +62,30 @@ echo text >text.db
 run 1 rag list text.db
 ok "a file that is no store" err_has 'no store'
 
+# with vectors: the real embedder
+check "TOQUE_TEST_EMBEDDER names the embedder" test -d "${TOQUE_TEST_EMBEDDER:-}"
+if [ -d "${TOQUE_TEST_EMBEDDER:-}" ]; then
+    mkdir pets
+    printf '# Cats\n\nThe kitten purrs on the sofa. It hunts mice at night.\n' >pets/a.md
+    printf '# Rockets\n\nThe engine burns liquid oxygen. It reaches orbit in nine minutes.\n' >pets/b.md
+    run 0 rag add v.db pets --embedder none
+    run 0 rag add v.db pets --reembed --embedder "$TOQUE_TEST_EMBEDDER"
+    ok "--reembed gives a store vectors" out_has '2 unchanged'
+    run 0 rag search v.db 'spacecraft' --mode vector -k 1 --json
+    ok "vectors find what no word says" json "d[0]['results'][0]['document'] == 'pets/b.md'"
+    run 0 rag search v.db 'kitten at night' --json --stages
+    ok "hybrid joins both" json "d[0]['mode'] == 'hybrid' and set(d[0]['results'][0]['stages']) == {'vector','bm25'} and abs(d[0]['results'][0]['score'] - 2/61) < 1e-9"
+    run 0 rag ask v.db 'what does the young cat do?' --threshold 0.3 --json
+    ok "rag ask quotes by meaning" json "d[0]['quotes'][0]['text'] == 'The kitten purrs on the sofa.'"
+    run 1 rag add v.db pets --query-prefix 'query: '
+    ok "other prefixes are refused" err_has '--reembed'
+    printf 'x%.0s ' $(seq 400) >long.txt
+    run 1 rag search v.db "$(cat long.txt)" --mode vector
+    ok "an over-long question is refused, not cut" err_has 'shorten it'
+    run 0 rag search v.db sofa --mode bm25 --embedder nowhere
+    ok "words need no embedder" out_has 'pets/a.md'
+fi
+
 # two writers and kill -9: whole documents, and the next run goes on
 mkdir many
 i=0
