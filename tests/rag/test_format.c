@@ -217,6 +217,49 @@ static void harmful_archives_are_refused(void **state) {
     refused("a.docx", "no zip", 6, TOQUE_EFORMAT, "ZIP");
 }
 
+/* The Nth allocation fails, for N = 1, 2, ... until all is well: out of memory is returned and nothing is lost. */
+static void out_of_memory_is_returned(void **state) {
+    (void)state;
+    size_t n;
+    const part docx[] = {{"word/document.xml", W "<w:p><w:t>One</w:t></w:p></w:body></w:document>"}, {0}};
+    const part xlsx[] = {{"xl/sharedStrings.xml", "<sst><si><t>name</t></si></sst>"},
+                         {"xl/worksheets/sheet1.xml", "<w><row><c t='s'><v>0</v></c></row></w>"},
+                         {0}};
+    struct {
+        const char *name, *data;
+        size_t n;
+    } inputs[] = {
+        {"a.txt", "HEAD\n\nOne two. Three.\n", 21},
+        {"a.md", "---\na: b\n---\n# One\n\nTwo *three*.\n\n| a |\n|---|\n| 1 |\n", 51},
+        {"a.html", "<title>T</title><meta name=author content=A><h1>H</h1><p>One<table><tr><td>x</table>", 83},
+        {"a.csv", "name,age\nTom,3\n", 15},
+        {"l.txt", "caf\xe9 au lait, d\xe9j\xe0 vu", 21},
+        {"a.json", "{\"a\":[{\"b\":1}]}", 15},
+        {"a.docx", archive(docx, &n), 0},
+        {"a.xlsx", NULL, 0}};
+    enum { INPUTS = sizeof inputs / sizeof *inputs };
+    inputs[INPUTS - 2].n = n;
+    inputs[INPUTS - 1].data = archive(xlsx, &n);
+    inputs[INPUTS - 1].n = n;
+    for (int i = 0; i < INPUTS; i++) {
+        toque_status status = TOQUE_ENOMEM;
+        for (unsigned long long fail = 1; status != TOQUE_OK; fail++) {
+            tq_mem faulty = {.fail_at = fail};
+            tq_doc doc;
+            toque_error err;
+            const tq_format *used;
+            assert_true(fail < 1000);
+            tq_doc_init(&doc, &faulty);
+            status = tq_parse(&doc, inputs[i].name, inputs[i].data, inputs[i].n, NULL, &used, &err);
+            if (status != TOQUE_OK && status != TOQUE_ENOMEM) fail_msg("%s: %s", inputs[i].name, err.message);
+            tq_doc_clear(&doc);
+            assert_int_equal(faulty.used, 0);
+        }
+    }
+    free((char *)(uintptr_t)inputs[INPUTS - 2].data);
+    free((char *)(uintptr_t)inputs[INPUTS - 1].data);
+}
+
 static void gzip_is_taken_off(void **state) {
     (void)state;
     static const unsigned char packed[] = {0x1f, 0x8b, 0x08, 0x00, 0x00, 0x00, 0x00, 0x00, 0x02, 0x03,
@@ -305,6 +348,7 @@ int main(void) {
         cmocka_unit_test(office_documents),
         cmocka_unit_test(harmful_archives_are_refused),
         cmocka_unit_test(gzip_is_taken_off),
+        cmocka_unit_test(out_of_memory_is_returned),
 #ifdef TQ_HAVE_GMIME
         cmocka_unit_test(mail),
 #endif

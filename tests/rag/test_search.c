@@ -237,6 +237,33 @@ static void diversity_avoids_what_is_like_the_first(void **state) {
     assert_true(sum[1] < sum[0]);
 }
 
+/* The Nth allocation fails, for N = 1, 2, ...: the error comes back, and nothing is lost. */
+static void out_of_memory_is_returned(void **state) {
+    (void)state;
+    tq_searcher s;
+    tq_search_options o = tq_search_defaults();
+    static const char *const filter = "colour=red";
+    o.mmr = 0.5;
+    o.filters = &filter;
+    o.n_filters = 1;
+    toque_status status = TOQUE_ENOMEM;
+    for (int fail = 1; status != TOQUE_OK; fail++) {
+        toque_error fault;
+        tq_hits hits = {0};
+        size_t before = ctx->mem.used;
+        assert_true(fail < 1000);
+        OK(tq_searcher_init(&s, store, &e, err));
+        ctx->mem.fail_at = ctx->mem.calls + (unsigned long long)fail;
+        status = tq_search(&s, &hits, "salt and water", &o, &fault);
+        ctx->mem.fail_at = 0;
+        if (status != TOQUE_OK && status != TOQUE_ENOMEM) fail_msg("%s", fault.message);
+        if (status == TOQUE_OK) assert_int_equal(hits.n, 5);
+        tq_hits_clear(&hits);
+        tq_searcher_clear(&s);
+        if (status != TOQUE_OK) assert_true(ctx->mem.used <= before + 4096); /* an analyzer may stay */
+    }
+}
+
 static void threads_change_nothing(void **state) {
     (void)state;
     tq_ctx *one;
@@ -269,6 +296,7 @@ int main(void) {
         cmocka_unit_test(hybrid_adds_reciprocal_ranks),
         cmocka_unit_test(filters_hold),
         cmocka_unit_test(diversity_avoids_what_is_like_the_first),
+        cmocka_unit_test(out_of_memory_is_returned),
         cmocka_unit_test(threads_change_nothing),
     };
     return cmocka_run_group_tests(tests, make_store, drop_store);
