@@ -163,6 +163,7 @@ static void bench_search(tq_rag *store, const tq_rag_embedder *e, const float *q
 }
 
 int main(int argc, char **argv) {
+    setvbuf(stdout, NULL, _IOLBF, 0);
     size_t n = argc > 1 ? strtoul(argv[1], NULL, 10) : 200000;
     char path[4096];
     struct stat st;
