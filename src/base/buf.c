@@ -22,6 +22,12 @@ void tq_buf_reset(tq_buf *buf) {
     if (buf->cap) buf->data[0] = 0;
 }
 
+void tq_buf_cut(tq_buf *buf, size_t len) {
+    if (len >= buf->len) return;
+    buf->len = len;
+    buf->data[len] = 0;
+}
+
 static bool room(tq_buf *buf, size_t n) {
     if (buf->failed) return false;
     if (n > buf->max || buf->len > buf->max - n || n > SIZE_MAX / 4 || buf->len > SIZE_MAX / 4) {

@@ -21,7 +21,8 @@ bool tq_buf_put(tq_buf *buf, const void *data, size_t n);
 bool tq_buf_puts(tq_buf *buf, const char *s);
 bool tq_buf_putc(tq_buf *buf, char c);
 bool tq_buf_printf(tq_buf *buf, const char *format, ...) TQ_PRINTF(2, 3);
-void tq_buf_reset(tq_buf *buf); /* len = 0, failed = false, memory kept */
+void tq_buf_reset(tq_buf *buf);           /* len = 0, failed = false, memory kept */
+void tq_buf_cut(tq_buf *buf, size_t len); /* drops what stands behind len bytes; a failure stays */
 /* OK, or ENOMEM / ELIMIT when a write failed; what names the content in the message. */
 toque_status tq_buf_status(const tq_buf *buf, const char *what, toque_error *err) TQ_MUST;
 /* The content as a string owned by the caller (tq_free); buf is empty afterwards. NULL if failed. */

@@ -3,6 +3,7 @@
 #include <openssl/crypto.h>
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
+#include <sqlite3.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,9 +30,9 @@ static json_t *libraries(void) {
     (void)pcre2_config(PCRE2_CONFIG_VERSION, pcre2);
     pcre2[strcspn(pcre2, " ")] = 0; /* the date behind it */
     const curl_version_info_data *c = curl_version_info(CURLVERSION_NOW);
-    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s}", "jansson", jansson_version_str(), "libyaml",
+    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s}", "jansson", jansson_version_str(), "libyaml",
                      yaml_get_version_string(), "pcre2", pcre2, "utf8proc", utf8proc_version(), "libcurl", c->version,
-                     "libcrypto", OpenSSL_version(OPENSSL_VERSION_STRING));
+                     "libcrypto", OpenSSL_version(OPENSSL_VERSION_STRING), "sqlite", sqlite3_libversion());
 }
 
 /* What this build has of what it can do without. */
@@ -39,6 +40,9 @@ static json_t *optional(void) {
     json_t *list = json_array();
 #ifdef TQ_HAVE_LIBEDIT
     json_array_append_new(list, json_string("libedit"));
+#endif
+#ifdef TQ_HAVE_GMIME
+    json_array_append_new(list, json_string("gmime"));
 #endif
     return list;
 }

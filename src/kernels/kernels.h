@@ -149,6 +149,10 @@ typedef struct tq_kernels {
     void (*rows_q8[TQ_TYPE_END])(float *y, int64_t y_row, const void *w, size_t row_bytes, int64_t n, int64_t k,
                                  const tq_q8 *x, int T);
 
+    /* Search: y[i] = scale[i] * <row i, x>, n rows of `width` (a multiple of 32) signed bytes, one behind the other; no
+     * byte is -128. The sum of products is exact up to a width of 8192. */
+    void (*scan_i8)(float *y, const int8_t *rows, const float *scale, int64_t n, int64_t width, const int8_t *x);
+
     /* --- blocks, called by every worker of a region; no barrier inside: the caller puts one behind ---- */
     void (*gemm)(tq_worker *w, const struct tq_kernels *kernels, const tq_gemm *g);
     /* Head h, query rows [t0, t1). t0 is a multiple of TQ_ATTN_TILE. */

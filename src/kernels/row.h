@@ -40,6 +40,9 @@ void TQ_FN(rope)(float *x, const float *cs, int half, float sign);
 void TQ_FN(adamw)(float *p, const float *g, float *m, float *v, int64_t n, float clip, float lr, float b1, float b2,
                   float eps, float decay, float c1, float c2);
 
+/* k_search.c */
+void TQ_FN(scan_i8)(float *y, const int8_t *rows, const float *scale, int64_t n, int64_t width, const int8_t *x);
+
 /* k_act.c */
 void TQ_FN(gelu)(float *y, const float *x, int64_t n);
 void TQ_FN(gelu_bwd)(float *dx, const float *dy, const float *x, int64_t n);

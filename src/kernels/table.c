@@ -58,6 +58,7 @@ const tq_kernels TQ_FN(table) = {
         },
 #undef FLOAT
 #undef FORMAT
+    .scan_i8 = TQ_FN(scan_i8),
     .gemm = TQ_FN(gemm),
     .attn_fwd = TQ_FN(attn_fwd),
     .attn_bwd = TQ_FN(attn_bwd),

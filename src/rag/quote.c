@@ -1,0 +1,224 @@
+/* Quoting. See quote.h. */
+#include "rag/quote.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "rag/sentence.h"
+
+enum { BATCH = 64 };
+#define NEAR_BEST 0.85 /* a second or third sentence scores at least this share of the best */
+
+double tq_quote_default_threshold(const tq_rag *store) {
+    return store->facts.dim ? 0.4 : 0.5;
+}
+
+/* ---- sentences
+ * ------------------------------------------------------------------------------------------------------- */
+
+toque_status tq_sentences_add(tq_sentences *list, tq_rag *store, const tq_passage_info *p, tq_arena *arena,
+                              toque_error *err) {
+    tq_doc doc;
+    tq_doc_init(&doc, store->mem);
+    toque_status status = tq_rag_document(store, p->document, false, &doc, err);
+    for (size_t b = 0; b < doc.n && status == TOQUE_OK; b++) {
+        const tq_block *k = &doc.blocks[b];
+        if (k->kind == TQ_BLOCK_HEADING) continue;
+        size_t at = k->start > p->start ? k->start : (size_t)p->start;
+        size_t limit = k->end < p->end ? k->end : (size_t)p->end, start, end;
+        while (at < limit && status == TOQUE_OK && tq_unit_next(doc.text.data, k->kind, at, limit, &start, &end)) {
+            const char *text = tq_arena_strndup(arena, doc.text.data + start, end - start);
+            if (!text || !TQ_GROW(store->mem, list->items, list->n, list->cap))
+                status = TQ_NOMEM(err);
+            else
+                list->items[list->n++] =
+                    (struct tq_sentence){.passage = p, .start = (int64_t)start, .end = (int64_t)end, .text = text};
+            at = end;
+        }
+    }
+    tq_doc_clear(&doc);
+    return status;
+}
+
+static toque_status prepare_vectors(const tq_searcher *s, tq_sentences *list, tq_arena *arena, toque_error *err) {
+    const tq_rag_embedder *e = s->embedder;
+    size_t dim = (size_t)e->dim;
+    float *out = tq_arena_alloc(arena, list->n * dim + 1, sizeof *out);
+    tq_buf all;
+    if (!out) return TQ_NOMEM(err);
+    tq_buf_init(&all, s->store->mem, SIZE_MAX / 4);
+    toque_status status = TOQUE_OK;
+    for (size_t at = 0; at < list->n && status == TOQUE_OK; at += BATCH) {
+        size_t k = list->n - at < BATCH ? list->n - at : BATCH, starts[BATCH + 1], lengths[BATCH];
+        const char *texts[BATCH];
+        tq_buf_reset(&all);
+        for (size_t i = 0; i < k; i++) {
+            starts[i] = all.len;
+            tq_buf_puts(&all, e->passage_prefix);
+            tq_buf_puts(&all, list->items[at + i].text);
+            list->items[at + i].vector = out + (at + i) * dim;
+        }
+        starts[k] = all.len;
+        for (size_t i = 0; i < k; i++) {
+            texts[i] = all.data + starts[i];
+            lengths[i] = starts[i + 1] - starts[i];
+        }
+        status = tq_buf_status(&all, "sentences", err);
+        if (status == TOQUE_OK) status = e->embed(e->self, texts, lengths, k, out + at * dim, err);
+    }
+    tq_buf_clear(&all);
+    return status;
+}
+
+toque_status tq_sentences_prepare(const tq_searcher *s, tq_sentences *list, tq_arena *arena, toque_error *err) {
+    if (s->embedder) return prepare_vectors(s, list, arena, err);
+    tq_buf terms;
+    tq_buf_init(&terms, s->store->mem, SIZE_MAX / 4);
+    toque_status status = TOQUE_OK;
+    for (size_t i = 0; i < list->n && status == TOQUE_OK; i++) {
+        struct tq_sentence *x = &list->items[i];
+        tq_analyzer *a;
+        tq_buf_reset(&terms);
+        status = tq_rag_analyzer(s->store, x->passage->language, &a, err);
+        if (status == TOQUE_OK) status = tq_terms(a, x->text, strlen(x->text), &terms, NULL, err);
+        if (status == TOQUE_OK && !(x->terms = tq_arena_strndup(arena, terms.data, terms.len))) status = TQ_NOMEM(err);
+        if (i && x->passage == x[-1].passage) {
+            x->heading_terms = x[-1].heading_terms;
+            continue;
+        }
+        tq_buf_reset(&terms);
+        if (status == TOQUE_OK)
+            status = tq_terms(a, x->passage->heading, strlen(x->passage->heading), &terms, NULL, err);
+        if (status == TOQUE_OK && !(x->heading_terms = tq_arena_strndup(arena, terms.data, terms.len)))
+            status = TQ_NOMEM(err);
+    }
+    tq_buf_clear(&terms);
+    return status;
+}
+
+static bool holds_term(const char *terms, const char *term, size_t n) {
+    for (const char *p = terms; *p;) {
+        size_t k = strcspn(p, " ");
+        if (k == n && memcmp(p, term, n) == 0) return true;
+        p += k + (p[k] != 0);
+    }
+    return false;
+}
+
+/* By the terms of the question that the sentence holds, for the sentences of one language, whose terms they are. */
+static toque_status score_language(tq_rag *store, const char *language, const char *question, tq_sentences *list,
+                                   int64_t chunks, tq_buf *asked, toque_error *err) {
+    double total = 0;
+    tq_buf_reset(asked);
+    TQ_TRY(tq_query_terms(store, question, language, asked, err));
+    for (const char *t = asked->data; *t; t += strcspn(t, " ") + 1) {
+        size_t len = strcspn(t, " ");
+        int64_t df;
+        TQ_TRY(tq_rag_frequency(store, t, len, &df, err));
+        double idf = log(1 + ((double)chunks - (double)df + 0.5) / ((double)df + 0.5));
+        total += idf;
+        for (size_t i = 0; i < list->n; i++) {
+            struct tq_sentence *x = &list->items[i];
+            if (strcmp(x->passage->language, language) != 0) continue;
+            if (holds_term(x->terms, t, len))
+                x->score += idf;
+            else if (holds_term(x->heading_terms, t, len))
+                x->score += TQ_HEADING_SHARE * idf;
+        }
+    }
+    for (size_t i = 0; i < list->n && total > 0; i++)
+        if (strcmp(list->items[i].passage->language, language) == 0) list->items[i].score /= total;
+    return TOQUE_OK;
+}
+
+static toque_status score_terms(tq_searcher *s, const char *question, tq_sentences *list, toque_error *err) {
+    tq_buf asked;
+    int64_t chunks = 0;
+    tq_buf_init(&asked, s->store->mem, 1 << 20);
+    toque_status status = tq_rag_number(s->store, "SELECT count(*) FROM chunks", &chunks, err);
+    for (size_t i = 0; i < list->n; i++) list->items[i].score = -1; /* not looked at yet */
+    for (size_t i = 0; i < list->n && status == TOQUE_OK; i++) {
+        const char *language = list->items[i].passage->language;
+        if (list->items[i].score >= 0) continue;
+        for (size_t j = i; j < list->n; j++)
+            if (strcmp(list->items[j].passage->language, language) == 0) list->items[j].score = 0;
+        status = score_language(s->store, language, question, list, chunks, &asked, err);
+    }
+    tq_buf_clear(&asked);
+    return status;
+}
+
+toque_status tq_sentences_score(tq_searcher *s, const char *question, tq_sentences *list, toque_error *err) {
+    if (!s->embedder) return score_terms(s, question, list, err);
+    float *query = tq_alloc(s->store->mem, (size_t)s->embedder->dim, sizeof *query);
+    toque_status status = query ? tq_embed_query(s, question, query, err) : TQ_NOMEM(err);
+    for (size_t i = 0; i < list->n && status == TOQUE_OK; i++)
+        list->items[i].score = s->store->ctx->k->dot(query, list->items[i].vector, s->embedder->dim);
+    tq_free(s->store->mem, query);
+    return status;
+}
+
+/* ---- answering
+ * ------------------------------------------------------------------------------------------------------- */
+
+static int by_score(const void *a, const void *b) {
+    const struct tq_sentence *x = a, *y = b;
+    if (x->score != y->score) return x->score > y->score ? -1 : 1;
+    if (x->passage->chunk != y->passage->chunk) return x->passage->chunk < y->passage->chunk ? -1 : 1;
+    return x->start < y->start ? -1 : x->start > y->start;
+}
+
+/* The same words, however the lines are broken. */
+static bool same_words(const char *a, const char *b) {
+    for (;;) {
+        a += strspn(a, " \t\r\n");
+        b += strspn(b, " \t\r\n");
+        size_t n = strcspn(a, " \t\r\n");
+        if (n != strcspn(b, " \t\r\n") || memcmp(a, b, n) != 0) return false;
+        if (n == 0) return true;
+        a += n;
+        b += n;
+    }
+}
+
+/* The best, each place once (chunks overlap) and each wording once (documents are copied). */
+static void choose(tq_answer *answer, const tq_sentences *list, int most) {
+    for (size_t i = 0; i < list->n && answer->n < (size_t)most; i++) {
+        const struct tq_sentence *s = &list->items[i];
+        bool again = false;
+        for (size_t j = 0; j < answer->n; j++) {
+            const tq_quote *q = &answer->quotes[j];
+            again |= q->passage->document == s->passage->document && q->start < s->end && q->end > s->start;
+            again |= same_words(q->text, s->text);
+        }
+        if (again) continue;
+        if (answer->n && s->score < NEAR_BEST * answer->quotes[0].score) return;
+        answer->quotes[answer->n++] = (tq_quote){s->passage, s->start, s->end, s->text, s->score};
+    }
+}
+
+toque_status tq_quote_answer(tq_searcher *s, tq_answer *answer, const char *text, const tq_quote_options *options,
+                             toque_error *err) {
+    tq_sentences list = {0};
+    const tq_rag_facts *f = &s->store->facts;
+    *answer = (tq_answer){.threshold = options->threshold};
+    if (isnan(answer->threshold))
+        answer->threshold = f->calibrated ? f->threshold : tq_quote_default_threshold(s->store);
+    toque_status status = tq_search(s, &answer->hits, text, &options->search, err);
+    for (size_t i = 0; i < answer->hits.n && status == TOQUE_OK; i++)
+        status = tq_sentences_add(&list, s->store, &answer->hits.items[i].passage, &answer->hits.arena, err);
+    if (status == TOQUE_OK) status = tq_sentences_prepare(s, &list, &answer->hits.arena, err);
+    if (status == TOQUE_OK && list.n) status = tq_sentences_score(s, text, &list, err);
+    if (status == TOQUE_OK && list.n) {
+        qsort(list.items, list.n, sizeof *list.items, by_score);
+        choose(answer, &list, options->sentences);
+        answer->best = answer->quotes[0].score;
+        answer->answered = answer->best >= answer->threshold;
+    }
+    tq_free(s->store->mem, list.items);
+    return status;
+}
+
+void tq_answer_clear(tq_answer *answer) {
+    tq_hits_clear(&answer->hits);
+}

@@ -1,0 +1,106 @@
+#!/bin/sh
+# rag add, list, search, ask, rm: a folder of small files through the real program, in a store without vectors.
+# shellcheck source=tests/shell.inc
+. "$(dirname "$0")/../shell.inc"
+unset TOQUE_MODEL
+cd "$work" || exit 1
+json() { python3 -c "import json,sys; d=[json.loads(l) for l in open(sys.argv[1])]; sys.exit(0 if eval(sys.argv[2]) else 1)" "$out" "$1"; }
+
+mkdir docs docs/sub
+printf '# Cats\n\nCats sleep most of the day. They like warm places.\n\n## Food\n\nThey eat fish twice a day.\n' >docs/cats.md
+printf 'Dogs run fast.\n\nThey bark at night, d\303\251j\303\240 vu.\n' >docs/sub/dogs.txt
+printf '{broken' >docs/bad.json
+
+run 2 rag add new.db docs
+ok "a new store needs its embedder named" err_has '--embedder none'
+check "and is not made" test ! -e new.db
+run 2 rag add new.db --embedder none
+ok "rag add needs a path" one_error_line
+run 1 rag add new.db nowhere --embedder none
+ok "a path that is not there" err_has 'there is no file or folder nowhere'
+run 1 rag add s.db docs --embedder none --meta team=blue --json
+ok "a broken file is reported, the others are added" json "d[0]['added'] == 2 and len(d[0]['failed']) == 1 and d[0]['failed'][0]['document'] == 'docs/bad.json'"
+ok "the exit status tells" err_has '1 of 3 documents could not be added'
+rm docs/bad.json
+run 0 rag add s.db docs
+ok "unchanged files cost nothing" out_has '0 added, 0 changed, 2 unchanged, 0 removed, 0 failed; 0 chunks'
+run 0 rag list s.db --json
+ok "rag list --json" json "[x['document'] for x in d] == ['docs/cats.md','docs/sub/dogs.txt'] and d[0]['metadata'] == {'team':'blue'} and d[0]['title'] == 'Cats' and d[0]['format'] == 'markdown'"
+run 0 rag search s.db 'what do cats eat' --json -k 2 --stages
+ok "rag search finds by words" json "d[0]['mode'] == 'bm25' and d[0]['results'][0]['heading'] == 'Cats > Food' and d[0]['results'][0]['stages']['bm25']['rank'] == 1"
+ok "start and end are bytes of the file" json "all(open(r['document'],'rb').read()[r['start']:r['end']].decode() == r['text'] for r in d[0]['results'])"
+run 0 rag search s.db 'deja vu'
+ok "diacritics are folded" out_has 'docs/sub/dogs.txt'
+run 0 rag search s.db 'they' --where 'document~docs/sub/*' --json --language fr
+ok "--where" json "len(d[0]['results']) == 0 or all(r['document'] == 'docs/sub/dogs.txt' for r in d[0]['results'])"
+run 1 rag search s.db cats --where colour=red
+ok "a filter on an unknown key names those there are" err_has 'team'
+run 1 rag search s.db cats --mode vector
+ok "no vectors in this store" err_has '--mode bm25'
+run 0 rag ask s.db 'which warm places do cats like?' --threshold 0.3 --json
+ok "rag ask quotes word for word" json "d[0]['answered'] and d[0]['quotes'][0]['text'] == 'They like warm places.' and all(open(q['document'],'rb').read()[q['start']:q['end']].decode() == q['text'] for q in d[0]['quotes'])"
+run 0 rag ask s.db 'how do I install a printer?'
+ok "rag ask abstains" out_has 'The documents do not answer this.'
+printf 'Cows graze.\n' >docs/cows.txt
+rm docs/sub/dogs.txt
+run 0 rag add s.db docs/
+ok "what is gone is removed, what is new is added" out_has '1 added, 0 changed, 1 unchanged, 1 removed'
+printf 'From a pipe.\n' | "$TOQUE" rag add s.db - --name note >"$out" 2>"$err"
+expect 0 $?
+ok "standard input" out_has '1 added'
+run 0 rag rm s.db 'docs/*'
+ok "rag rm takes patterns" err_has 'removed 2 documents'
+run 1 rag rm s.db nothing
+ok "rag rm of what is not there" err_has 'no document nothing'
+run 1 rag add s.db docs --chunk-tokens 40
+ok "other chunks are refused" err_has '--reembed'
+run 0 rag add s.db docs --chunk-tokens 40 --reembed
+ok "and made with --reembed" out_has '2 added'
+run 1 rag search nope.db x
+ok "no store" err_has 'there is no store nope.db'
+echo text >text.db
+run 1 rag list text.db
+ok "a file that is no store" err_has 'no store'
+
+# with vectors: the real embedder
+check "TOQUE_TEST_EMBEDDER names the embedder" test -d "${TOQUE_TEST_EMBEDDER:-}"
+if [ -d "${TOQUE_TEST_EMBEDDER:-}" ]; then
+    mkdir pets
+    printf '# Cats\n\nThe kitten purrs on the sofa. It hunts mice at night.\n' >pets/a.md
+    printf '# Rockets\n\nThe engine burns liquid oxygen. It reaches orbit in nine minutes.\n' >pets/b.md
+    run 0 rag add v.db pets --embedder none
+    run 0 rag add v.db pets --reembed --embedder "$TOQUE_TEST_EMBEDDER"
+    ok "--reembed gives a store vectors" out_has '2 unchanged'
+    run 0 rag search v.db 'spacecraft' --mode vector -k 1 --json
+    ok "vectors find what no word says" json "d[0]['results'][0]['document'] == 'pets/b.md'"
+    run 0 rag search v.db 'kitten at night' --json --stages
+    ok "hybrid joins both" json "d[0]['mode'] == 'hybrid' and set(d[0]['results'][0]['stages']) == {'vector','bm25'} and abs(d[0]['results'][0]['score'] - 2/61) < 1e-9"
+    run 0 rag ask v.db 'what does the young cat do?' --threshold 0.3 --json
+    ok "rag ask quotes by meaning" json "d[0]['quotes'][0]['text'] == 'The kitten purrs on the sofa.'"
+    run 1 rag add v.db pets --query-prefix 'query: '
+    ok "other prefixes are refused" err_has '--reembed'
+    printf 'x%.0s ' $(seq 400) >long.txt
+    run 1 rag search v.db "$(cat long.txt)" --mode vector
+    ok "an over-long question is refused, not cut" err_has 'shorten it'
+    run 0 rag search v.db sofa --mode bm25 --embedder nowhere
+    ok "words need no embedder" out_has 'pets/a.md'
+fi
+
+# two writers and kill -9: whole documents, and the next run goes on
+mkdir many
+i=0
+while [ $i -lt 400 ]; do printf 'Document %d tells of thing%d.\n' $i $i >many/$i.txt && i=$((i + 1)); done
+"$TOQUE" rag add k.db many --embedder none --quiet >/dev/null 2>&1 &
+pid=$!
+sleep 0.1
+kill -9 $pid 2>/dev/null
+wait $pid 2>/dev/null
+"$TOQUE" rag add k.db many --embedder none --quiet >one 2>&1 &
+pid=$!
+"$TOQUE" rag add k.db many --embedder none --quiet >two 2>&1
+wait $pid
+run 0 rag add k.db many --json
+ok "after kill -9 and with two writers all is there once" json "d[0]['unchanged'] == 400"
+run 0 rag search k.db thing123 --json
+ok "and is found" json "[r['document'] for r in d[0]['results']] == ['many/123.txt']"
+finish
