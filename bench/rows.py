@@ -129,11 +129,29 @@ def peft(setup, mode, rows, length, rank=8, steps=5, model=None):
 Q4_0 = "llama.cpp Q4_0"
 
 
-def decode(s):
-    work = ("decode", 16, 128)
+def decode(s, depth=16, n=128):
+    """Tokens one after the other, behind depth others."""
+    work = ("decode", depth, n)
     return Row("tokens/s", [passes(s, *work), lambda: llama(s, s.model, *work),
                             lambda: llama(s, s.requantized("Q4_0"), *work, name=Q4_0)],
                bars={"llama.cpp": 2}, aims={Q4_0: 1.4})
+
+
+def streams(s):
+    """Eight sequences together, in the library: no server is between."""
+    work = ("streams", 8, 64)
+    return Row("tokens/s", [passes(s, *work), lambda: llama(s, s.model, *work),
+                            lambda: llama(s, s.requantized("Q4_0"), *work, name=Q4_0)],
+               bars={"llama.cpp": 2}, aims={Q4_0: 2})
+
+
+def lora_long(s, rows, length, rank=8):
+    return Row("tokens/s", [lora(s, rows, length, rank, 4), lambda: peft(s, "bf16", rows, length, rank, 3)], pairs=3,
+               bars={"PEFT bf16": 1.6})
+
+
+def bandwidth(s):
+    return Row("GB/s", [Side("toque", [s.bench("bandwidth"), str(s.threads)], lambda fields, *_: fields["gb_per_second"])])
 
 
 def prefill(s):
@@ -186,9 +204,16 @@ def product(s, compute, work, shape):
 
 # name: (what makes the row, whether it is part of the short form)
 ROWS = {
+    "read bandwidth": (bandwidth, True),
     "decode": (decode, True),
+    "decode behind 1024": (lambda s: decode(s, 1024), False),
+    "decode behind 4096": (lambda s: decode(s, 4096), False),
+    "8 streams": (streams, False),
     "prefill 512": (prefill, True),
     "LoRA r8 4x256": (lora_short, True),
+    "LoRA r64 4x256": (lambda s: lora_long(s, 4, 256, 64), False),
+    "LoRA r8 1x1024": (lambda s: lora_long(s, 1, 1024), False),
+    "LoRA r8 1x4096": (lambda s: lora_long(s, 1, 4096), False),
     "start to first token": (start, True),
     "tokenizing, one core": (tokenizing, True),
 } | {

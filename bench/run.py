@@ -44,7 +44,7 @@ def figure(x):
 def print_row(name, row, results, before):
     for r in results:
         notes = row.verdict(r)
-        if r.get("tokens") != results[0].get("tokens"):
+        if "tokens" in r and r["tokens"] != results[0].get("tokens"):
             warn(f"{name}: {r['side']} made {r['tokens']} tokens and toque {results[0]['tokens']}: not the same work")
         if "ratio" in r:
             notes.insert(0, f"{r['ratio']:.2f}x ({min(r['ratios']):.2f} to {max(r['ratios']):.2f})")
@@ -52,8 +52,8 @@ def print_row(name, row, results, before):
             old = before[name]
             change = old["median"] / r["median"] if row.less else r["median"] / old["median"]
             notes.insert(0, f"{change:.2f}x of {old['commit']}")
-        print(f"{name if r is results[0] else '':24} {r['side']:16} {figure(r['median']):>9} {row.unit:9} [{figure(r['min'])}, {figure(r['max'])}]"
-              f"  peak {r['peak_bytes'] / 1e9:.3f} GB  {', '.join(notes)}", flush=True)
+        print(f"{name if r is results[0] else '':24} {r['side']:16} {figure(r['median']):>9} {row.unit:9} "
+              f"[{figure(r['min'])}, {figure(r['max'])}]  peak {r['peak_bytes'] / 1e9:.3f} GB  {', '.join(notes)}", flush=True)
 
 
 def main():
