@@ -79,6 +79,15 @@ static const char *utf16_by_nuls(const char *data, size_t n) {
     return NULL;
 }
 
+/* A code page of DOS keeps most of its letters in 0x80 to 0x9f, where Latin-1 has none: text without a byte there is
+ * not in one, whatever its statistics say (names from many languages mislead them). */
+static bool no_dos_page(const char *name, const char *data, size_t n) {
+    if (strncasecmp(name, "IBM8", 4) != 0) return false;
+    for (size_t i = 0; i < n; i++)
+        if (((unsigned char)data[i] & 0xe0) == 0x80) return false;
+    return true;
+}
+
 static toque_status guessed(tq_decoded *out, tq_mem *mem, const char *data, size_t n, toque_error *err) {
     char name[32] = "";
     uchardet_t u = uchardet_new();
@@ -90,7 +99,7 @@ static toque_status guessed(tq_decoded *out, tq_mem *mem, const char *data, size
     }
     uchardet_delete(u);
     bool useless = !name[0] || !strcasecmp(name, "UTF-8") || !strcasecmp(name, "ASCII");
-    if (useless || !strcasecmp(name, "ISO-8859-1") || !strcasecmp(name, "WINDOWS-1252"))
+    if (useless || !strcasecmp(name, "ISO-8859-1") || !strcasecmp(name, "WINDOWS-1252") || no_dos_page(name, data, n))
         memcpy(name, "windows-1252", sizeof "windows-1252");
     toque_status status = convert(out, mem, name, data, n, err);
     if ((status == TOQUE_EFORMAT || status == TOQUE_EUNSUPPORTED) && strcmp(name, "windows-1252") != 0)

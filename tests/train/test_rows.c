@@ -298,6 +298,11 @@ static void encodings_are_found(void **state) {
     assert_string_equal(r.text, "2 Lschlecht user:schön teuer – für 5 €|assistant:schlecht\n"
                                 "3 Lgut user:Läuft gut und grüßt|assistant:gut\n");
     assert_non_null(strstr(r.notes, "CSV, comma, windows-1252, column rows, 2 rows"));
+    /* "Córdoba,a / Øresund,a" in Latin-1, which statistics take for IBM852 */
+    const char places[] = "text,label\nC\xf3rdoba,a\n\xd8resund,a\n";
+    r = read_rows(&mem, put("a.csv", places, sizeof places - 1), &labels);
+    if (r.status != TOQUE_OK) fail_msg("%s", r.err.message);
+    assert_string_equal(r.text, "2 La user:Córdoba|assistant:a\n3 La user:Øresund|assistant:a\n");
     for (int be = 0; be < 2; be++)
         for (int mark = 0; mark < 2; mark++) {
             const char *ascii = "text,label\ngood,1\n";
