@@ -202,7 +202,8 @@ static toque_status open_store(tq_cli *cli, tq_ctx *ctx, const add_options *o, c
     const char *passage = anew && tq_options_given(&cli->set, "passage_prefix") ? o->passage_prefix
                           : f                                                   ? f->passage_prefix
                                                                                 : "";
-    TQ_TRY(tq_cli_embedder_open(cli, ctx, o->embedder ? o->embedder : f->embedder, query, passage, embedder, err));
+    const char *named = o->embedder ? o->embedder : f ? f->embedder : NULL;
+    TQ_TRY(tq_cli_embedder_open(cli, ctx, named, query, passage, embedder, err));
     tq_chunk_options chunk;
     TQ_TRY(chunk_options(cli, o, embedder->e, &chunk, err));
     if (!is_there) return tq_rag_create(store, ctx, path, embedder->e, &chunk, err);

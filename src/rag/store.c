@@ -43,8 +43,7 @@ toque_status tq_rag_statement(tq_rag *store, int which, sqlite3_stmt **s, toque_
     return TOQUE_OK;
 }
 
-/* ---- opening
- * --------------------------------------------------------------------------------------------------------- */
+/* --- opening --------------------------------------------------------------------------------------------- */
 
 static toque_status start(tq_rag **result, tq_ctx *ctx, const char *path, int flags, toque_error *err) {
     *result = NULL;
