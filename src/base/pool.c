@@ -1,5 +1,6 @@
-/* The thread pool: a region counter that workers watch, and a barrier. Waiting spins for some tens of
- * microseconds (regions follow one another closely while a model runs) and then sleeps on a condition. */
+/* The thread pool: a region counter that workers watch, and a barrier. Waiting spins for some tens of microseconds
+ * (regions follow one another closely while a model runs), then gives its core away some times, since the worker that it
+ * waits for may be the one that has none, and then sleeps on a condition. */
 #include "base/pool.h"
 
 #include <limits.h>
@@ -10,7 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { SPINS = 20000 };
+enum { SPINS = 2000, YIELDS = 200 };
 
 struct tq_pool {
     tq_mem *mem;
@@ -44,6 +45,10 @@ static void wait_change(tq_pool *pool, atomic_uint *word, unsigned old) {
     for (int i = 0; i < SPINS; i++) {
         if (atomic_load_explicit(word, memory_order_acquire) != old) return;
         relax();
+    }
+    for (int i = 0; i < YIELDS; i++) {
+        if (atomic_load_explicit(word, memory_order_acquire) != old) return;
+        sched_yield();
     }
     pthread_mutex_lock(&pool->lock);
     atomic_fetch_add(&pool->sleepers, 1);
