@@ -183,7 +183,7 @@ run 0 eval -m "$model" --threads 1 --quiet --json "$work/labels.csv" --labels Pa
     --label-column label --prior "$work/labels.csv" -o "$work/answers.jsonl"
 ok "eval answers by likelihood, raw and corrected" json "d[0]['rows'] == 3 and d[0]['raw']['correct'] >= 2 and d[0]['corrected']['correct'] >= 2"
 ok "the prior's seconds are among all" json "0 < d[0]['prior_seconds'] < d[0]['seconds']"
-ok "its rows hold both answers" grep -qx '{"label":"Paris","answer":"[A-Z][a-z]*","correct":[a-z]*,"uncorrected":"[A-Z][a-z]*"}' "$work/answers.jsonl"
+ok "its rows hold both answers" grep -qx '{"row":"[0-9a-f]*","label":"Paris","answer":"[A-Z][a-z]*","correct":[a-z]*,"uncorrected":"[A-Z][a-z]*"}' "$work/answers.jsonl"
 run 0 eval -m "$model" --threads 1 --quiet --json "$work/labels.csv" --labels Paris,London,Tokyo --text-column text \
     --label-column label --shots 1 --shots-from "$work/labels.csv" -o "$work/shots.jsonl" --against "$work/answers.jsonl"
 ok "eval pairs two runs" json "set(d[0]['paired']) == {'only_this', 'only_other', 'p'} and 'corrected' not in d[0]"

@@ -41,6 +41,7 @@ static tq_checkpoint checkpoint_of_step(int64_t step) {
                            .values = values,
                            .best = best,
                            .states = {first, second},
+                           .state_floats = {N, N},
                            .n_states = 2};
 }
 
@@ -54,7 +55,7 @@ static toque_status save_step(int64_t step, toque_error *err) {
 static toque_status load(int64_t *step, toque_error *err) {
     static float v[N], a[N], b[N], d[N];
     tq_checkpoint_file *file;
-    tq_checkpoint c = {.n = N, .values = v, .best = d, .states = {a, b}, .n_states = 2};
+    tq_checkpoint c = {.n = N, .values = v, .best = d, .states = {a, b}, .state_floats = {N, N}, .n_states = 2};
     TQ_TRY(tq_checkpoint_open(&file, &mem, place("state"), err));
     toque_status status = tq_checkpoint_read(file, &c, err);
     tq_checkpoint_close(file);

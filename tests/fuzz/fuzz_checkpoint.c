@@ -18,6 +18,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         tq_checkpoint c = {.n = N,
                            .values = arrays[0],
                            .states = {arrays[1], arrays[2]},
+                           .state_floats = {N, N},
                            .n_states = 2,
                            .best = tq_checkpoint_has_best(file) ? arrays[3] : NULL};
         toque_status status = tq_checkpoint_compare(tq_checkpoint_inputs(file), inputs, "RUN", &err);
