@@ -71,8 +71,7 @@ const tq_format *tq_format_of(const char *name, const char *data, size_t n) {
     return tq_format_named("text");
 }
 
-/* ---- gzip
- * -------------------------------------------------------------------------------------------------------------- */
+/* --- gzip ------------------------------------------------------------------------------------------------------ */
 
 static toque_status unzip(tq_buf *out, const char *data, size_t n, toque_error *err) {
     z_stream z = {.next_in = (Bytef *)(uintptr_t)data, .avail_in = (uInt)n};
@@ -93,8 +92,7 @@ static toque_status unzip(tq_buf *out, const char *data, size_t n, toque_error *
     return r == Z_STREAM_END ? TOQUE_OK : TQ_FAIL(err, EFORMAT, "the compressed data are damaged or cut off");
 }
 
-/* ---- parsing
- * ----------------------------------------------------------------------------------------------------------- */
+/* --- parsing --------------------------------------------------------------------------------------------------- */
 
 static toque_status parse_decoded(tq_doc *doc, tq_input *in, const tq_format *f, toque_error *err) {
     tq_decoded d = {.data = in->data, .len = in->n};

@@ -61,8 +61,7 @@ static toque_status see(tq_ingester *g, const char *uri) {
     return status;
 }
 
-/* ---- comparing
- * ------------------------------------------------------------------------------------------------------- */
+/* --- comparing ------------------------------------------------------------------------------------------------- */
 
 static bool same_tag(const tq_ingester *g, const char *hash) {
     return strlen(hash) >= 64 && strcmp(hash + 64, g->tag) == 0;
@@ -98,8 +97,7 @@ toque_status tq_ingester_has(tq_ingester *g, const char *uri, const char hash[65
     return unchanged(g, &found, uri, size, mtime);
 }
 
-/* ---- embedding and writing
- * ------------------------------------------------------------------------------------------- */
+/* --- embedding and writing ------------------------------------------------------------------------------------- */
 
 /* A passage that waits for its vector. */
 typedef struct passage {
@@ -228,8 +226,7 @@ static toque_status flush(tq_ingester *g) {
     return status;
 }
 
-/* ---- taking documents
- * ------------------------------------------------------------------------------------------------ */
+/* --- taking documents ------------------------------------------------------------------------------------------ */
 
 /* The passages must fit the embedder: what is cut at a token may have become one or two more. */
 static toque_status check_lengths(tq_ingester *g, const tq_pending *p) {
@@ -314,8 +311,7 @@ toque_status tq_ingester_offer(tq_ingester *g, const char *uri, const char *name
     return TOQUE_OK;
 }
 
-/* ---- the end
- * ----------------------------------------------------------------------------------------------------------- */
+/* --- the end --------------------------------------------------------------------------------------------------- */
 
 /* Documents of this root that were not seen. */
 static toque_status remove_missing(tq_ingester *g) {

@@ -15,8 +15,7 @@ static int number_of(const char *s) {
     return n;
 }
 
-/* ---- docx and pptx: paragraphs <p> with runs of text <t>
- * ----------------------------------------------------------------- */
+/* --- docx and pptx: paragraphs <p> with runs of text <t> ------------------------------------------------------- */
 
 typedef struct prose {
     tq_doc *doc;
@@ -112,8 +111,7 @@ toque_status tq_parse_pptx(tq_doc *doc, const tq_input *in, toque_error *err) {
     return status;
 }
 
-/* ---- OpenDocument: text:h and text:p, table:table-row
- * --------------------------------------------------------------------- */
+/* --- OpenDocument: text:h and text:p, table:table-row ---------------------------------------------------------- */
 
 typedef struct open_document {
     tq_doc *doc;

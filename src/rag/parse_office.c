@@ -109,8 +109,7 @@ bool tq_xml_attribute(void *reader, const char *local, char *out, size_t size) {
     return found;
 }
 
-/* ---- what documents say of themselves: Dublin Core in docProps/core.xml and meta.xml
- * ------------------------------------ */
+/* --- what documents say of themselves: Dublin Core in docProps/core.xml and meta.xml --------------------------- */
 
 typedef struct facts {
     tq_doc *doc;

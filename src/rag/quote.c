@@ -13,8 +13,7 @@ double tq_quote_default_threshold(const tq_rag *store) {
     return store->facts.dim ? 0.4 : 0.5;
 }
 
-/* ---- sentences
- * ------------------------------------------------------------------------------------------------------- */
+/* --- sentences ------------------------------------------------------------------------------------------------- */
 
 toque_status tq_sentences_add(tq_sentences *list, tq_rag *store, const tq_passage_info *p, tq_arena *arena,
                               toque_error *err) {
@@ -158,8 +157,7 @@ toque_status tq_sentences_score(tq_searcher *s, const char *question, tq_sentenc
     return status;
 }
 
-/* ---- answering
- * ------------------------------------------------------------------------------------------------------- */
+/* --- answering ------------------------------------------------------------------------------------------------- */
 
 static int by_score(const void *a, const void *b) {
     const struct tq_sentence *x = a, *y = b;

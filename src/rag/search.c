@@ -30,8 +30,7 @@ void tq_hits_clear(tq_hits *hits) {
     hits->n = 0;
 }
 
-/* ---- the two stages
- * -------------------------------------------------------------------------------------------------- */
+/* --- the two stages -------------------------------------------------------------------------------------------- */
 
 toque_status tq_embed_query(const tq_searcher *s, const char *text, float *out, toque_error *err) {
     const tq_rag_embedder *e = s->embedder;
@@ -132,8 +131,7 @@ static toque_status bm25_stage(tq_searcher *s, const char *text, const tq_search
     return status;
 }
 
-/* ---- fusion
- * ---------------------------------------------------------------------------------------------------------- */
+/* --- fusion ---------------------------------------------------------------------------------------------------- */
 
 /* Scores of a sorted list in [0, 1]. */
 static double in_list(const tq_top *t, size_t i) {
@@ -164,8 +162,7 @@ static int by_score(const void *a, const void *b) {
     return tq_scored_order(&(tq_scored){x->score, x->passage.chunk}, &(tq_scored){y->score, y->passage.chunk});
 }
 
-/* ---- diversity
- * ------------------------------------------------------------------------------------------------------- */
+/* --- diversity ------------------------------------------------------------------------------------------------- */
 
 /* Reorders the best of n sorted hits so that the first k are chosen by MMR. */
 static toque_status diversify(tq_searcher *s, tq_hit *hits, size_t n, const tq_search_options *o, toque_error *err) {
@@ -221,8 +218,7 @@ done:
     return status;
 }
 
-/* ---- all together
- * ---------------------------------------------------------------------------------------------------- */
+/* --- all together ---------------------------------------------------------------------------------------------- */
 
 static toque_status check_options(const tq_search_options *o, toque_error *err) {
     if (o->k < 1 || o->k > MAX_K) return TQ_FAIL(err, EINVAL, "1 to %d results can be asked for, not %zu", MAX_K, o->k);
