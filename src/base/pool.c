@@ -1,6 +1,6 @@
 /* The thread pool: a region counter that workers watch, and a barrier. Waiting spins for some tens of microseconds
- * (regions follow one another closely while a model runs), then gives its core away some times, since the worker that it
- * waits for may be the one that has none, and then sleeps on a condition. */
+ * (regions follow one another closely while a model runs), then gives its core away some times, since the worker that
+ * it waits for may be the one that has none, and then sleeps on a condition. */
 #include "base/pool.h"
 
 #include <limits.h>
