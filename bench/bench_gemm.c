@@ -1,8 +1,8 @@
 /* One matrix product C = op(A) op(B) from plain row-major operands to a plain f32 result, packing included, by one of
- * three engines: toque's gemm, and oneDNN and OpenBLAS where they were there to build with. toque and OpenBLAS take
- * f32 operands, toque rounds them to bf16 while it packs; oneDNN is given bf16 ones. `engines` lists what is built in.
- * Shapes are those of a weight [F, C] and T rows: y (X W^T), dx (dY W), dw (dY^T X).
- * Usage: bench_gemm engines | bench_gemm toque|onednn|openblas f32|bf16 y|dx|dw T C F [THREADS] */
+ * three engines: toque's gemm, and oneDNN and OpenBLAS where they were there to build with. In bf16, weights (B of y
+ * and dx) are stored as bf16 for both; activations and gradients are f32 for toque, which rounds them while it packs,
+ * and bf16 for oneDNN. `engines` lists what is built in. Shapes are those of a weight [F, C] and T rows: y (X W^T), dx
+ * (dY W), dw (dY^T X). Usage: bench_gemm engines | bench_gemm toque|onednn|openblas f32|bf16 y|dx|dw T C F [THREADS] */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -47,6 +47,7 @@ static bool toque_start(const product *p) {
 
 static void toque_job(tq_worker *w, void *arg) {
     const product *p = arg;
+    const bool weight = p->bf16 && !p->a_trans;
     tq_gemm g = {.m = p->m,
                  .n = p->n,
                  .k = p->k,
@@ -54,9 +55,9 @@ static void toque_job(tq_worker *w, void *arg) {
                  .a_row = p->a_trans ? 1 : p->k,
                  .a_col = p->a_trans ? p->m : 1,
                  .b = p->b,
-                 .b_type = TQ_F32,
+                 .b_type = weight ? TQ_BF16 : TQ_F32,
                  .b_trans = p->b_trans,
-                 .b_stride = (size_t)(p->b_trans ? p->k : p->n) * sizeof(float),
+                 .b_stride = (size_t)(p->b_trans ? p->k : p->n) * (weight ? 2 : sizeof(float)),
                  .c = p->c,
                  .c_row = p->n,
                  .alpha = 1,

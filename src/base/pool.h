@@ -8,7 +8,7 @@
 #include "base/error.h"
 #include "base/mem.h"
 
-enum { TQ_SCRATCH_BYTES = 4 << 20 }; /* private memory of each worker; untouched pages cost nothing */
+enum { TQ_SCRATCH_BYTES = 8 << 20 }; /* private memory of each worker; untouched pages cost nothing */
 
 typedef struct tq_pool tq_pool;
 typedef struct tq_worker {

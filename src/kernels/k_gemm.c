@@ -11,16 +11,18 @@ enum {
     KC = 384,    /* floats of k in one cut */
     NC = 512,    /* columns of a block */
     MC = 240,    /* rows of a block */
+    ACROSS = 8,  /* elements of k that are copied at a time of rows that lie across */
     PIECE = 256, /* elements of a stored row that are dequantized at a time: whole blocks of every format */
     /* scratch of a worker, in floats; copied rows are KC + VW apart, so that they do not compete for the same sets */
     ROW = KC + VW,
     SCRATCH_B = 0,
-    SCRATCH_A = SCRATCH_B + KC * NC,
-    SCRATCH_ROWS = SCRATCH_A + ROW * MC,
-    SCRATCH_END = SCRATCH_ROWS + (PIECE * NR > 2 * NC ? PIECE * NR : 2 * NC)
+    SCRATCH_ROWS = SCRATCH_B + KC * NC,
+    SCRATCH_TAIL = SCRATCH_ROWS + (PIECE * NR > 2 * NC ? PIECE * NR : 2 * NC),
+    SCRATCH_A = SCRATCH_TAIL + ROW * MC,
+    SCRATCH_END = TQ_SCRATCH_BYTES / sizeof(float)
 };
 _Static_assert(TILE_M <= VW && MC % TILE_M == 0, "put_cols");
-_Static_assert((size_t)SCRATCH_END * sizeof(float) <= TQ_SCRATCH_BYTES, "scratch");
+_Static_assert(SCRATCH_A + ROW * MC <= SCRATCH_END, "scratch");
 
 /* One of the (at most two) products that a call adds up, and where its operands are packed. */
 typedef struct part {
@@ -29,6 +31,8 @@ typedef struct part {
     int64_t c_row;
     void (*dequant)(float *y, const void *x, int64_t n);
     form form;
+    int64_t cuts, cut; /* of k: how many, and the elements of each but the last */
+    bool keep_a;       /* all of the rows' A is copied once and stays for every block of columns */
     float *b, *a, *rows;
 } part;
 
@@ -37,6 +41,22 @@ static inline const void *row_of_b(const tq_gemm *g, int64_t row, int64_t first)
 }
 
 /* --- packing ------------------------------------------------------------------------------------- */
+
+#if SIMD_HAS_BF16
+/* Stored bf16 goes into pairs as it is. False where it does not come out even. */
+static bool pack_b_bf16(const part *s, int64_t p, int64_t kc, int64_t j, int64_t nc) {
+    const tq_gemm *g = s->g;
+    if (s->form != FORM_PAIRS || g->b_type != TQ_BF16 || (g->b_trans ? kc % (2 * VW) : kc % 2 + nc % NR)) return false;
+    for (int64_t i = 0; !g->b_trans && i < kc; i += 2)
+        put_bf16_across(s->b + i / 2 * NR, NR * KC, row_of_b(g, p + i, j), row_of_b(g, p + i + 1, j), nc);
+    for (int64_t jp = 0; g->b_trans && jp < nc; jp += NR) {
+        const uint16_t *rows[NR];
+        for (int i = 0; i < NR; i++) rows[i] = jp + i < nc ? row_of_b(g, j + jp + i, p) : NULL;
+        put_bf16_columns(s->b + jp * KC, rows, kc);
+    }
+    return true;
+}
+#endif
 
 TQ_INLINE void pack_b_trans(const part *s, form f, int64_t p, int64_t kc, int64_t j, int64_t nc) {
     const tq_gemm *g = s->g;
@@ -70,6 +90,9 @@ TQ_INLINE void pack_b_rows(const part *s, form f, int64_t p, int64_t kc, int64_t
 }
 
 static void pack_b(const part *s, int64_t p, int64_t kc, int64_t j, int64_t nc) {
+#if SIMD_HAS_BF16
+    if (pack_b_bf16(s, p, kc, j, nc)) return;
+#endif
 #define WITH_FORM(f)                                                                                                   \
     if (s->form == (f)) {                                                                                              \
         if (s->g->b_trans)                                                                                             \
@@ -82,15 +105,18 @@ static void pack_b(const part *s, int64_t p, int64_t kc, int64_t j, int64_t nc) 
     WITH_FORM(FORM_PAIRS)
 }
 
-static void pack_a(const part *s, int64_t i, int64_t mc, int64_t p, int64_t kc) {
+static void pack_a(const part *s, float *to, int64_t i, int64_t mc, int64_t p, int64_t kc) {
     const tq_gemm *g = s->g;
     const float *a = g->a + i * g->a_row + p * g->a_col;
     if (g->a_col == 1) {
-        for (int64_t e = 0; e < mc; e++) put_row(s->form, s->a + e * ROW, a + e * g->a_row, kc);
+        for (int64_t e = 0; e < mc; e++) put_row(s->form, to + e * ROW, a + e * g->a_row, kc);
         return;
     }
-    for (int64_t e = 0; e < mc; e += TILE_M)
-        put_cols(s->form, s->a + e * ROW, a + e, g->a_col, mc - e < TILE_M ? mc - e : TILE_M, kc);
+    /* A few elements of k for all rows, then the next: neighbouring rows share A's cache lines. */
+    for (int64_t q = 0; q < kc; q += ACROSS)
+        for (int64_t e = 0; e < mc; e += TILE_M)
+            put_cols(s->form, to + e * ROW + form_floats(s->form, q) * TILE_M, a + q * g->a_col + e, g->a_col,
+                     mc - e < TILE_M ? mc - e : TILE_M, kc - q < ACROSS ? kc - q : ACROSS);
 }
 
 /* --- the loops ------------------------------------------------------------------------------------ */
@@ -130,6 +156,7 @@ static void multiply(form f, int64_t rows, bool narrow, bool by_row, const tile_
 typedef struct block {
     int64_t i, mc, p, kc, j, nc; /* rows, elements of k, columns */
     bool a_copied, b_packed, go_on, last, add;
+    float *a; /* where these rows of A are copied to */
 } block;
 
 /* C's rows [i, i + mc), columns [j, j + nc) += A's [p, p + kc) times B's. */
@@ -148,42 +175,38 @@ static void run_block(const part *s, const block *b) {
                         .add = b->add};
         const bool narrow = cols <= VW;
         if (!b->a_copied || by_row) {
-            in.a = b->a_copied ? s->a : g->a + b->i * g->a_row + b->p * g->a_col;
+            in.a = b->a_copied ? b->a : g->a + b->i * g->a_row + b->p * g->a_col;
             in.as = b->a_copied ? ROW : by_row ? g->a_row : g->a_col;
             multiply(s->form, b->mc, narrow, by_row, &in, &out);
             continue;
         }
         in.as = TILE_M;
         for (int64_t ip = 0; ip < b->mc; ip += TILE_M, out.c += TILE_M * s->c_row) {
-            in.a = s->a + ip * ROW;
+            in.a = b->a + ip * ROW;
             multiply(s->form, b->mc - ip < TILE_M ? b->mc - ip : TILE_M, narrow, false, &in, &out);
         }
     }
 }
 
-/* Columns [j, j + nc) of C's rows [i[0], i[1]). */
-static void run_columns(const part *s, const int64_t i[2], int64_t j, int64_t nc, bool go_on) {
+/* Columns [j, j + nc) of C's rows [i[0], i[1]); first: they are the first for these rows. */
+static void run_columns(const part *s, const int64_t i[2], int64_t j, int64_t nc, bool go_on, bool first) {
     const tq_gemm *g = s->g;
-    const int64_t rows = i[1] - i[0], most = s->form == FORM_PAIRS ? 2 * KC : KC;
-    /* k in equal cuts, at whole blocks of every format. */
-    const int64_t cuts = (g->k + most - 1) / most;
-    int64_t cut = cuts ? (g->k + cuts - 1) / cuts : 0;
-    cut = (cut + PIECE / 2 - 1) / (PIECE / 2) * (PIECE / 2);
-    if (tq_type_get(g->b_type)->block > PIECE / 2) cut = (cut + PIECE - 1) / PIECE * PIECE;
-    if (cut > most) cut = most / PIECE * PIECE;
+    const int64_t rows = i[1] - i[0];
     block b = {.j = j, .nc = nc, .go_on = go_on, .add = go_on && g->alpha != 1};
     /* Few rows do not pay for packing B; whole panels can be read in place. */
     b.b_packed = s->form != FORM_F32 || g->b_trans || g->b_type != TQ_F32 || rows > 2 * TILE_M || nc % NR;
     /* In place, rows would compete for the same sets of the first cache when they are a power of two apart. */
     b.a_copied = s->form != FORM_F32 || (nc > NR && rows > 2 * TILE_M && (g->a_col == 1 ? g->a_row % 512 == 0 : true));
-    for (; b.p < g->k; b.p += cut) {
-        b.kc = g->k - b.p < cut ? g->k - b.p : cut;
+    b.a = s->a;
+    for (; b.p < g->k; b.p += s->cut) {
+        b.kc = g->k - b.p < s->cut ? g->k - b.p : s->cut;
         b.last = b.p + b.kc == g->k;
         if (b.b_packed) pack_b(s, b.p, b.kc, j, nc);
         for (b.i = i[0]; b.i < i[1]; b.i += MC) {
             b.mc = i[1] - b.i < MC ? i[1] - b.i : MC;
-            if (b.a_copied) pack_a(s, b.i, b.mc, b.p, b.kc);
+            if (b.a_copied && (first || !s->keep_a)) pack_a(s, b.a, b.i, b.mc, b.p, b.kc);
             run_block(s, &b);
+            if (s->keep_a) b.a += MC * ROW;
         }
         b.go_on = true;
     }
@@ -209,20 +232,29 @@ static void share(const tq_worker *w, const tq_gemm *g, int64_t grain, int64_t i
 
 static part part_of(tq_worker *w, const tq_kernels *kernels, const tq_gemm *g, const tq_gemm *operands) {
     float *scratch = w->scratch;
-    return (part){.g = operands,
-                  .c = g->c,
-                  .c_row = g->c_row,
-                  .dequant = kernels->dequant_row[operands->b_type],
-                  .form = g->compute != TQ_COMPUTE_BF16 ? FORM_F32
-                          : SIMD_HAS_BF16               ? FORM_PAIRS
-                                                        : FORM_ROUNDED,
-                  .b = scratch + SCRATCH_B,
-                  .a = scratch + SCRATCH_A,
-                  .rows = scratch + SCRATCH_ROWS};
+    part s = {.g = operands,
+              .c = g->c,
+              .c_row = g->c_row,
+              .dequant = kernels->dequant_row[operands->b_type],
+              .form = g->compute != TQ_COMPUTE_BF16 ? FORM_F32
+                      : SIMD_HAS_BF16               ? FORM_PAIRS
+                                                    : FORM_ROUNDED,
+              .b = scratch + SCRATCH_B,
+              .a = scratch + (g == operands ? SCRATCH_A : SCRATCH_TAIL),
+              .rows = scratch + SCRATCH_ROWS};
+    /* k in equal cuts, at whole blocks of every format. */
+    const int64_t most = s.form == FORM_PAIRS ? 2 * KC : KC;
+    s.cuts = (operands->k + most - 1) / most;
+    s.cut = s.cuts ? (operands->k + s.cuts - 1) / s.cuts : 1;
+    s.cut = (s.cut + PIECE / 2 - 1) / (PIECE / 2) * (PIECE / 2);
+    if (tq_type_get(operands->b_type)->block > PIECE / 2) s.cut = (s.cut + PIECE - 1) / PIECE * PIECE;
+    if (s.cut > most) s.cut = most / PIECE * PIECE;
+    if (s.cuts) s.cuts = (operands->k + s.cut - 1) / s.cut;
+    return s;
 }
 
 void TQ_FN(gemm)(tq_worker *w, const tq_kernels *kernels, const tq_gemm *g) {
-    const part whole = part_of(w, kernels, g, g);
+    part whole = part_of(w, kernels, g, g);
     /* A part of a stored row starts at a whole block. */
     const int64_t unit = tq_type_get(g->b_type)->block, grain = !g->b_trans && unit > NR ? unit : NR;
     int64_t i[2], j[2];
@@ -231,11 +263,13 @@ void TQ_FN(gemm)(tq_worker *w, const tq_kernels *kernels, const tq_gemm *g) {
         for (int64_t r = i[0]; r < i[1]; r++)
             memset(g->c + r * g->c_row + j[0], 0, (size_t)(j[1] - j[0]) * sizeof *g->c);
     if (i[0] == i[1]) return;
+    whole.keep_a =
+        j[1] - j[0] > NC && (i[1] - i[0] + MC - 1) / MC * whole.cuts <= (SCRATCH_END - SCRATCH_A) / (MC * ROW);
     for (int64_t jc = j[0]; jc < j[1]; jc += NC) {
         const int64_t nc = j[1] - jc < NC ? j[1] - jc : NC;
-        run_columns(&whole, i, jc, nc, g->accumulate);
+        run_columns(&whole, i, jc, nc, g->accumulate, jc == j[0]);
         if (!g->tail) continue;
         const part tail = part_of(w, kernels, g, g->tail);
-        run_columns(&tail, i, jc, nc, true);
+        run_columns(&tail, i, jc, nc, true, true);
     }
 }

@@ -73,6 +73,23 @@ TQ_INLINE void put_cols(form f, float *to, const float *a, int64_t col, int64_t 
 
 /* --- B ------------------------------------------------------------------------------------------- */
 
+#if SIMD_HAS_BF16
+/* One panel of pairs from NR columns of kc elements (a multiple of 2 VW) that are stored as bf16. */
+TQ_INLINE void put_bf16_columns(float *panel, const uint16_t *const rows[NR], int64_t kc) {
+    for (int64_t p = 0; p < kc; p += 2 * VW) TQ_UNROLL for (int v = 0; v < TILE_V; v++) {
+            vf t[VW];
+            for (int j = 0; j < VW; j++) {
+                const uint16_t *x = rows[v * VW + j];
+                t[j] = x ? vf_load((const float *)(const void *)(x + p)) : vf_zero();
+                if (x) __builtin_prefetch(x + p + 4 * VW, 0, 2);
+            }
+            vf_transpose(t);
+            float *to = panel + p / 2 * NR + v * VW;
+            for (int64_t i = 0; i < VW; i++) vf_store(to + i * NR, t[i]);
+        }
+}
+#endif
+
 /* One panel from NR columns of kc elements each; columns that do not exist are NULL and give 0. */
 TQ_INLINE void put_columns(form f, float *panel, const float *const rows[NR], int64_t kc) {
     const int64_t step = f == FORM_PAIRS ? 2 * VW : VW;
@@ -84,6 +101,7 @@ TQ_INLINE void put_columns(form f, float *panel, const float *const rows[NR], in
                 const float *x = rows[v * VW + j];
                 t[j] = vf_zero();
                 if (!x) continue;
+                for (int64_t ahead = step; ahead < 2 * step; ahead += VW) __builtin_prefetch(x + p + ahead, 0, 2);
 #if SIMD_HAS_BF16
                 if (f == FORM_PAIRS) {
                     t[j] = vf_pack_bf16(load_some(x + p, left), load_some(x + p + VW, left - VW));
@@ -114,5 +132,14 @@ TQ_INLINE void put_across(form f, float *to, int64_t panel, const float *x, cons
         }
     (void)x2;
 }
+
+#if SIMD_HAS_BF16
+/* The same of two rows that are stored as bf16; nc a multiple of NR. */
+TQ_INLINE void put_bf16_across(float *to, int64_t panel, const uint16_t *x, const uint16_t *x2, int64_t nc) {
+    for (int64_t j = 0; j < nc; j += NR, to += panel)
+        for (int v = 0; v < NR; v += VW)
+            vf_store(to + v, vf_of_vi(vi_or(vi_load_u16(x + j + v), vi_sll(vi_load_u16(x2 + j + v), 16))));
+}
+#endif
 
 #endif

@@ -96,11 +96,18 @@ TQ_INLINE int64_t tile_step(int64_t rows, int nv, tile_kind kind, const tile_in 
     return 1;
 }
 
+/* Asks for the next tile's part of C, so that its chains need not wait for what they go on from. */
+TQ_INLINE void tile_prefetch(int64_t rows, int nv, const float *c, int64_t cs) {
+    for (int64_t i = 0; i < rows && i < TILE_M; i++)
+        for (int j = 0; j < nv; j++) __builtin_prefetch(c + i * cs + j * VW, 1, 2);
+}
+
 /* All rows of one column panel (nv vectors wide). */
 TQ_INLINE void tile_panel(int64_t rows, int nv, tile_kind kind, const tile_in *in, const tile_out *out) {
     tile_in i = *in;
     tile_out o = *out;
     while (rows > 0) {
+        if (o.accumulate || o.add) tile_prefetch(rows - TILE_M, nv, o.c + TILE_M * o.cs, o.cs);
         int64_t done = tile_step(rows, nv, kind, &i, &o);
         i.a += TILE_BY_ROW(kind) ? done * i.as : done;
         o.c += done * o.cs;

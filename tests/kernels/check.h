@@ -64,6 +64,8 @@ void check_quant_q8(void **state);
 void check_scan(void **state);
 void check_gemm_values(void **state);
 void check_gemm_types(void **state);
+void check_gemm_blocks(void **state);
+void check_gemm_stored_bf16(void **state);
 void check_gemm_bits(void **state);
 void check_gemm_bf16(void **state);
 void check_attn_values(void **state);

@@ -157,6 +157,48 @@ void check_gemm_bf16(void **state) {
     }
 }
 
+/* Several blocks of columns, rows and k: copies of A that stay for all columns, with two accumulated products. */
+void check_gemm_blocks(void **state) {
+    (void)state;
+    FOR_ROWS(k)
+    for (int o = 0; o < 4; o++)
+        values(k,
+               (problem){.m = 250,
+                         .n = 1060,
+                         .k = 802,
+                         .a_trans = o & 1,
+                         .b_trans = o & 2,
+                         .alpha = o & 1 ? 1 : 0.5f,
+                         .accumulate = o & 2,
+                         .type = TQ_F32,
+                         .compute = o % 3 ? TQ_COMPUTE_BF16 : TQ_COMPUTE_F32},
+               false);
+}
+
+/* Stored bf16 gives the bits of the same numbers stored as f32, where pairs are taken as they are and where not. */
+void check_gemm_stored_bf16(void **state) {
+    (void)state;
+    const int64_t sizes[][2] = {{96, 256}, {70, 256}, {64, 99}}; /* n, k */
+    FOR_ROWS(k)
+    for (int o = 0; o < 6; o++) {
+        problem p = {.m = 29,
+                     .n = sizes[o / 2][0],
+                     .k = sizes[o / 2][1],
+                     .b_trans = o & 1,
+                     .alpha = 1,
+                     .type = TQ_BF16,
+                     .compute = TQ_COMPUTE_BF16};
+        make(&p, false);
+        float *want = guard_copy(p.c0, c_size(&p), false), *got = guard_copy(p.c0, c_size(&p), false);
+        tq_gemm stored = gemm_of(&p, got), plain = stored;
+        plain.b = p.b32, plain.b_type = TQ_F32, plain.c = want;
+        plain.b_stride = (size_t)(p.b_trans ? p.k : p.n) * sizeof(float);
+        run(k, &stored, 2);
+        run(k, &plain, 1);
+        assert_memory_equal(got, want, (size_t)c_size(&p) * sizeof(float));
+    }
+}
+
 /* The same bytes from 1, 2, 3 and 4 workers, for a row alone, and for a column range alone. */
 void check_gemm_bits(void **state) {
     (void)state;

@@ -36,6 +36,7 @@ int main(void) {
         cmocka_unit_test(check_rows_q8),       cmocka_unit_test(check_rows_q8_together),
         cmocka_unit_test(check_quant_q8),      cmocka_unit_test(check_gemm_values),
         cmocka_unit_test(check_gemm_types),    cmocka_unit_test(check_gemm_bf16),
+        cmocka_unit_test(check_gemm_blocks),   cmocka_unit_test(check_gemm_stored_bf16),
         cmocka_unit_test(check_gemm_bits),     cmocka_unit_test(check_attn_values),
         cmocka_unit_test(check_attn_bits),     cmocka_unit_test(check_attn_backward),
         cmocka_unit_test(check_gelu),          cmocka_unit_test(check_layer_norm),
