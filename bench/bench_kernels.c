@@ -172,6 +172,7 @@ static void bench_attn(const tq_kernels *k, tq_pool *pool, tq_mem *mem) {
                    .scale = 0.125f,
                    .q_row = H * D,
                    .kv_row = G * D,
+                   .kv_head = D,
                    .o_row = H * D}};
     float *p[9];
     for (int i = 0; i < 9; i++) p[i] = filled(mem, i == 1 || i == 2 || i == 6 || i == 7 ? kv : q);

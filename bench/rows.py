@@ -53,6 +53,29 @@ class Setup:
                     f.write(json.dumps({"text": self.words(length - 1, i)}) + "\n")
         return path
 
+    def answered(self, rows, length, targets):
+        """Rows of exactly `length` tokens of which the answer has `targets`."""
+        path = os.path.join(self.folder, f"answers-{rows}x{length}.jsonl")
+
+        def write(question, answer):
+            with open(path, "w") as f:
+                for i in range(rows):
+                    f.write(json.dumps({"prompt": self.words(question, i), "completion": self.words(answer, i + rows)}) + "\n")
+
+        def count():
+            out = subprocess.run([self.toque, "data", "inspect", "-m", self.model, path, "--json", "--quiet", "-n", "1"],
+                                 check=True, stdout=subprocess.PIPE).stdout
+            row = json.loads(out)["shown"][0]
+            return row["tokens"], row["target_tokens"]
+
+        write(8, 8)
+        tokens, learned = count()
+        answer = targets - (learned - 8)
+        write(length - (tokens - 16) - answer, answer)
+        if count() != (length, targets):
+            raise Failed(f"answered rows have {count()} tokens instead of {(length, targets)}")
+        return path
+
     def documents(self):
         """WordNet's glosses (prose) and this project's sources, in documents of about 2 KB separated by NUL bytes."""
         path = os.path.join(self.folder, "documents")
@@ -74,6 +97,13 @@ class Setup:
                 now = ""
         with open(path, "w", encoding="utf-8") as f:
             f.write("\0".join(documents + [now]))
+        return path
+
+    def synthetic(self, shape, type):
+        """A model of a known shape with random weights."""
+        path = os.path.join(self.folder, f"{shape}-{type}.gguf")
+        if not os.path.exists(path):
+            subprocess.run([os.path.join(self.build, "bench", "make_model"), path, shape, type, self.model], check=True)
         return path
 
     def requantized(self, name):
@@ -103,8 +133,8 @@ def tuned(rows, length):
     return value
 
 
-def passes(setup, *work):
-    return Side("toque", [setup.bench("model"), setup.model, *map(str, work), str(setup.threads)], rate)
+def passes(setup, *work, model=None):
+    return Side("toque", [setup.bench("model"), model or setup.model, *map(str, work), str(setup.threads)], rate)
 
 
 def llama(setup, model, *work, name="llama.cpp", value=rate, less=False):
@@ -114,15 +144,15 @@ def llama(setup, model, *work, name="llama.cpp", value=rate, less=False):
     return sides[trial.index(min(trial) if less else max(trial))]
 
 
-def lora(setup, rows, length, rank=8, steps=6):
-    argv = [setup.toque, "tune", "-m", setup.model, "-d", setup.texts(rows, length), "-o", "{folder}/run", "--rank",
+def lora(setup, rows, length, rank=8, steps=6, model=None, data=None):
+    argv = [setup.toque, "tune", "-m", model or setup.model, "-d", data or setup.texts(rows, length), "-o", "{folder}/run", "--rank",
             str(rank), "--batch-size", str(rows), "--max-steps", str(steps), "--max-length", str(length), "--threads",
             str(setup.threads), "--json", "--quiet"]
     return Side("toque", argv, tuned(rows, length))
 
 
-def peft(setup, mode, rows, length, rank=8, steps=5, model=None):
-    argv = setup.peer("peft_lora.py", model or setup.model, mode, rows, length, rank, steps)
+def peft(setup, mode, rows, length, rank=8, steps=5, model=None, targets=0):
+    argv = setup.peer("peft_lora.py", model or setup.model, mode, rows, length, rank, steps, targets)
     return Side(f"PEFT {mode}", argv, rate, python=True)
 
 
@@ -176,6 +206,45 @@ def start(s):
                bars={"toque": 0.15}, aims={"toque": 0.06})
 
 
+def lora_answers(s):
+    """A third of the tokens are targets."""
+    return Row("tokens/s", [lora(s, 4, 256, data=s.answered(4, 256, 85)), lambda: peft(s, "bf16", 4, 256, targets=85)],
+               pairs=3, bars={"PEFT bf16": 1.6})
+
+
+def shaped(s, shape, type, *work):
+    model = s.synthetic(shape, type)
+    return Row("tokens/s", [passes(s, *work, model=model), lambda: llama(s, model, *work)], pairs=3,
+               bars={"llama.cpp": 1 if work[0] == "decode" else 1.5})
+
+
+def lora_shaped(s, shape, type):
+    """PEFT has the same shape in bf16 weights."""
+    return Row("tokens/s", [lora(s, 4, 512, 16, 3, s.synthetic(shape, type)),
+                            lambda: peft(s, "bf16", 4, 512, 16, 1, shape)], pairs=1, bars={"PEFT bf16": 1.5}, peak=2.5e9)
+
+
+def two_processes(s):
+    """Two programs decode at once, each with all threads; the share of one alone that they reach together. Without
+    real-time priority: who waits for a thread that has no core must give its own away, as in ordinary use."""
+    argv = ["chrt", "--other", "0", s.bench("model"), s.model, "decode", "16", "512", str(s.threads)]
+    script = "import json,subprocess,sys\n" \
+        "def start(): return subprocess.Popen(sys.argv[1:], stdout=subprocess.PIPE)\n" \
+        "def rates(ps): return [json.loads(p.communicate()[0])['tokens_per_second'] for p in ps]\n" \
+        "alone = rates([start()])[0]\n" \
+        "both = rates([start(), start()])\n" \
+        "print(json.dumps({'tokens_per_second': sum(both) / alone, 'alone': alone, 'both': both}))"
+    return Row("of one", [Side("toque", ["python3", "-c", script, *argv], rate)], bars={"toque": 0.85})
+
+
+def evening(s, shape, type=None):
+    """Rows of 200 tokens that are seen three times in 8 hours of tuning (LoRA of rank 16)."""
+    side = lora(s, 8, 200, 16, 3, s.synthetic(shape, type) if type else None)
+    per_second = side.value
+    side.value = lambda *about: per_second(*about) * 8 * 3600 / 600
+    return Row("rows", [side], pairs=1)
+
+
 def tokenizing(s):
     def mb(fields, _seconds, _folder):
         return fields["mb_per_second"]
@@ -214,6 +283,19 @@ ROWS = {
     "LoRA r64 4x256": (lambda s: lora_long(s, 4, 256, 64), False),
     "LoRA r8 1x1024": (lambda s: lora_long(s, 1, 1024), False),
     "LoRA r8 1x4096": (lambda s: lora_long(s, 1, 4096), False),
+    "LoRA r8 4x256, a third": (lora_answers, False),
+    "1B Q4_K: decode": (lambda s: shaped(s, "llama-1b", "q4_k", "decode", 16, 32), False),
+    "1B Q4_K: prefill 512": (lambda s: shaped(s, "llama-1b", "q4_k", "prefill", 512), False),
+    "1B Q8_0: decode": (lambda s: shaped(s, "llama-1b", "q8_0", "decode", 16, 32), False),
+    "7B Q4_K: decode": (lambda s: shaped(s, "llama-7b", "q4_k", "decode", 16, 16), False),
+    "7B Q8_0: decode": (lambda s: shaped(s, "llama-7b", "q8_0", "decode", 16, 16), False),
+    "1B Q4_K: LoRA r16 4x512": (lambda s: lora_shaped(s, "llama-1b", "q4_k"), False),
+    "1B Q8_0: LoRA r16 4x512": (lambda s: lora_shaped(s, "llama-1b", "q8_0"), False),
+    "an evening: 135M": (lambda s: evening(s, None), False),
+    "an evening: 0.5B": (lambda s: evening(s, "llama-0.5b", "q8_0"), False),
+    "an evening: 1B": (lambda s: evening(s, "llama-1b", "q8_0"), False),
+    "an evening: 3B": (lambda s: evening(s, "llama-3b", "q8_0"), False),
+    "two processes": (two_processes, False),
     "start to first token": (start, True),
     "tokenizing, one core": (tokenizing, True),
 } | {

@@ -7,7 +7,8 @@ import time
 
 THREADS = int(os.environ.get("BENCH_THREADS", "2"))
 # Shapes of the synthetic models, as bench/make_model.c has them: C, F, L, H, G, tied.
-SHAPES = {"llama-1b": (2048, 8192, 16, 32, 8, True), "llama-7b": (4096, 11008, 32, 32, 32, False)}
+SHAPES = {"llama-0.5b": (896, 4864, 24, 14, 2, True), "llama-1b": (2048, 8192, 16, 32, 8, True),
+          "llama-3b": (3072, 8192, 28, 24, 8, True), "llama-7b": (4096, 11008, 32, 32, 32, False)}
 
 
 def realtime():

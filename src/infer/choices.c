@@ -125,9 +125,10 @@ static toque_status copy_trunk(tq_chooser *c, tq_kv **branch, int more, toque_er
         TQ_TRY(tq_kv_new(branch, c->model, room < c->model->config.context ? room : c->model->config.context, err));
         b = *branch;
     }
-    size_t bytes = (size_t)t->length * (size_t)t->row * (t->type == TQ_F16 ? 2 : 4);
+    size_t bytes = (size_t)t->length * (size_t)t->width * (t->type == TQ_F16 ? 2 : 4);
     for (int l = 0; l < t->n_layers; l++)
-        for (int v = 0; v < 2; v++) memcpy(tq_kv_at(b, l, v, 0), tq_kv_at(t, l, v, 0), bytes);
+        for (int v = 0; v < 2; v++)
+            for (int g = 0; g < t->heads; g++) memcpy(tq_kv_at(b, l, v, g, 0), tq_kv_at(t, l, v, g, 0), bytes);
     b->length = t->length;
     return TOQUE_OK;
 }

@@ -211,7 +211,7 @@ static void finish(const tq_attn *a, int h, int64_t t, float m, float l, const f
 
 static void tile_fwd(tq_worker *w, const tq_attn *a, int h, int64_t t, int n) {
     const int d = a->head_dim;
-    const int64_t dp = padded(d), offset = (int64_t)(h / (a->heads / a->kv_heads)) * d;
+    const int64_t dp = padded(d), offset = h / (a->heads / a->kv_heads) * a->kv_head;
     float *kbuf = w->scratch, *vbuf = kbuf + KT * dp, *qbuf = vbuf + KT * dp, *o = qbuf + QT * dp;
     float *s = o + QT * dp, *m = s + QT * KT, *l = m + QT, *turned = l + QT;
     rows q = load_rows(a->q, TQ_F32, t * a->q_row + (int64_t)h * d, a->q_row, n, d, qbuf, false);
@@ -289,7 +289,7 @@ static void tile_bwd(const back *b, int64_t t, int n) {
 
 void TQ_FN(attn_bwd)(tq_worker *w, const tq_attn *a, int g, const float *d_o, float *dq, float *dk, float *dv) {
     const int d = a->head_dim, group = a->heads / a->kv_heads;
-    const int64_t dp = padded(d), offset = (int64_t)g * d;
+    const int64_t dp = padded(d), offset = (int64_t)g * a->kv_head;
     float *kbuf = w->scratch, *vbuf = kbuf + KT * dp, *qbuf = vbuf + KT * dp, *obuf = qbuf + QT * dp;
     float *p = obuf + QT * dp, *kt = p + 2 * QT * KT, *vt = kt + KT * dp;
     for (int64_t t = 0; t < a->n; t++) {

@@ -79,7 +79,7 @@ typedef struct tq_gemm {
  * the past first). Query row t stands at n_past + t and sees, if causal, the keys 0 .. n_past + t, else all; with a
  * window only those less than `window` away from it.
  *   q, o: f32, row t head h at q + t*q_row + h*D.
- *   k, v: f32 or f16, key row u kv-head g at k + u*kv_row + g*D (in elements).
+ *   k, v: f32 or f16, key row u kv-head g at k + u*kv_row + g*kv_head (in elements).
  *   lse:  f32 [H][n] log-sum-exp of the scaled scores for backward, or NULL. */
 typedef struct tq_attn {
     int n, n_past;
@@ -92,7 +92,7 @@ typedef struct tq_attn {
     int64_t q_row;
     const void *k, *v;
     tq_type kv_type; /* F32 or F16 */
-    int64_t kv_row;
+    int64_t kv_row, kv_head;
     float *o;
     int64_t o_row;
     float *lse;

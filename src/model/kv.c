@@ -12,10 +12,11 @@ toque_status tq_kv_new(tq_kv **result, tq_model *model, int capacity, toque_erro
     if (!kv) return TQ_NOMEM(err);
     *kv = (tq_kv){.type = model->ctx->compute == TQ_COMPUTE_F32 && !model->ctx->int8 ? TQ_F32 : TQ_F16,
                   .capacity = capacity,
-                  .row = (int64_t)c->G * c->D,
+                  .heads = c->G,
+                  .width = c->D,
                   .n_layers = c->L};
     size_t tokens = (size_t)c->L * 2 * (size_t)capacity;
-    kv->data = tq_zalloc(&model->ctx->mem, tokens, (size_t)kv->row * (kv->type == TQ_F16 ? 2 : 4));
+    kv->data = tq_zalloc(&model->ctx->mem, tokens, (size_t)c->G * (size_t)c->D * (kv->type == TQ_F16 ? 2 : 4));
     if (!kv->data) {
         tq_free(&model->ctx->mem, kv);
         return tq_fail(err, TOQUE_ENOMEM, "no memory for a context of %d tokens (use a smaller --context)", capacity);

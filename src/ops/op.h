@@ -108,19 +108,19 @@ typedef struct tq_hats {
     int n;
 } tq_hats;
 
-/* The keys and values of one sequence: [layer][0: K, 1: V][capacity][G * D], K after rope. */
+/* The keys and values of one sequence: [layer][0: K, 1: V][G][capacity][D], K after rope. A head's rows lie together,
+ * so that decode reads a stream. */
 typedef struct tq_kv {
     tq_type type;         /* F16 or F32 */
     int capacity, length; /* in tokens */
-    int64_t row;          /* G * D */
+    int heads, width;     /* G, D */
     int n_layers;
     char *data;
 } tq_kv;
 
-static inline char *tq_kv_at(const tq_kv *kv, int layer, int is_v, int pos) {
-    size_t size = kv->type == TQ_F16 ? 2 : 4;
-    return kv->data +
-           (((size_t)layer * 2 + (size_t)is_v) * (size_t)kv->capacity + (size_t)pos) * (size_t)kv->row * size;
+static inline char *tq_kv_at(const tq_kv *kv, int layer, int is_v, int head, int pos) {
+    size_t row = ((size_t)layer * 2 + (size_t)is_v) * (size_t)kv->heads + (size_t)head;
+    return kv->data + (row * (size_t)kv->capacity + (size_t)pos) * (size_t)kv->width * (kv->type == TQ_F16 ? 2 : 4);
 }
 
 /* A run of consecutive rows of a pass that form one sequence. */

@@ -22,8 +22,11 @@ static void append(const tq_exec *e, tq_worker *w, const float *k, const float *
         if (!seg->kv) continue;
         for (int64_t t = seg->row > t0 ? seg->row : t0; t < t1 && t < seg->row + seg->n; t++) {
             int pos = seg->kv->length + (int)t - seg->row;
-            e->k->quant_row[seg->kv->type](tq_kv_at(seg->kv, e->layer, 0, pos), k + t * row, row);
-            e->k->quant_row[seg->kv->type](tq_kv_at(seg->kv, e->layer, 1, pos), v + t * row, row);
+            for (int g = 0; g < e->kv_heads; g++) {
+                const int64_t at = t * row + (int64_t)g * e->head_dim;
+                e->k->quant_row[seg->kv->type](tq_kv_at(seg->kv, e->layer, 0, g, pos), k + at, e->head_dim);
+                e->k->quant_row[seg->kv->type](tq_kv_at(seg->kv, e->layer, 1, g, pos), v + at, e->head_dim);
+            }
         }
     }
 }
@@ -44,13 +47,16 @@ static tq_attn describe(const tq_exec *e, const tq_step *s, const tq_segment *se
                  .v = e->v[s->in[2]] + seg->row * kv_row,
                  .kv_type = TQ_F32,
                  .kv_row = kv_row,
+                 .kv_head = e->head_dim,
                  .o = e->v[s->out] + seg->row * q_row,
                  .o_row = q_row,
                  .lse = e->lse ? e->lse + (int64_t)e->heads * seg->row : NULL};
     if (seg->kv) {
         a.n_past = seg->kv->length;
-        a.k = tq_kv_at(seg->kv, e->layer, 0, 0);
-        a.v = tq_kv_at(seg->kv, e->layer, 1, 0);
+        a.k = tq_kv_at(seg->kv, e->layer, 0, 0, 0);
+        a.v = tq_kv_at(seg->kv, e->layer, 1, 0, 0);
+        a.kv_row = e->head_dim;
+        a.kv_head = (int64_t)seg->kv->capacity * e->head_dim;
         a.kv_type = seg->kv->type;
     }
     return a;

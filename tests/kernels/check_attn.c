@@ -33,6 +33,7 @@ static made make(shape s, bool front) {
                     .kv_type = s.type,
                     .q_row = qw + 3,
                     .kv_row = kw + 1,
+                    .kv_head = s.d,
                     .o_row = qw + 2}};
     m.kv_total = rows ? (rows - 1) * m.a.kv_row + kw : 0;
     m.a.q = spread(s.n, qw, m.a.q_row, front);
@@ -69,14 +70,14 @@ static double row_of(const tq_attn *a, const double *q, const double *k, const d
     assert_non_null(p);
     for (int u = 0; u < rows; u++) {
         double s = 0;
-        for (int c = 0; c < d; c++) s += q[t * a->q_row + h * d + c] * k[u * a->kv_row + g * d + c];
+        for (int c = 0; c < d; c++) s += q[t * a->q_row + h * d + c] * k[u * a->kv_row + g * a->kv_head + c];
         p[u] = sees(a, t, u) ? s * a->scale : -INFINITY;
         max = fmax(max, p[u]);
     }
     for (int u = 0; u < rows; u++) sum += p[u] = exp(p[u] - max);
     for (int c = 0; c < d; c++) {
         o[c] = 0;
-        for (int u = 0; u < rows; u++) o[c] += p[u] / sum * v[u * a->kv_row + g * d + c];
+        for (int u = 0; u < rows; u++) o[c] += p[u] / sum * v[u * a->kv_row + g * a->kv_head + c];
     }
     free(p);
     return max + log(sum);
