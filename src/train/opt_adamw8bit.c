@@ -48,6 +48,7 @@ const tq_optimizer tq_optimizer_adamw8bit = {
     .aliases = "adamw_8bit|adamw_bnb_8bit|paged_adamw_8bit",
     .help = "AdamW with states of a byte each",
     .lr = 1,
+    .lean = true,
     .n_states = 2,
     .n_floats = adamw8bit_floats,
     .begin = tq_adamw_begin,
