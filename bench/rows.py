@@ -144,16 +144,20 @@ def llama(setup, model, *work, name="llama.cpp", value=rate, less=False):
     return sides[trial.index(min(trial) if less else max(trial))]
 
 
-def lora(setup, rows, length, rank=8, steps=6, model=None, data=None):
-    argv = [setup.toque, "tune", "-m", model or setup.model, "-d", data or setup.texts(rows, length), "-o", "{folder}/run", "--rank",
-            str(rank), "--batch-size", str(rows), "--max-steps", str(steps), "--max-length", str(length), "--threads",
-            str(setup.threads), "--json", "--quiet"]
+def tune(setup, rows, length, *method, steps=6, model=None, data=None):
+    argv = [setup.toque, "tune", "-m", model or setup.model, "-d", data or setup.texts(rows, length), "-o", "{folder}/run",
+            "--batch-size", str(rows), "--max-steps", str(steps), "--max-length", str(length), "--threads",
+            str(setup.threads), "--json", "--quiet", *method]
     return Side("toque", argv, tuned(rows, length))
+
+
+def lora(setup, rows, length, rank=8, steps=6, model=None, data=None):
+    return tune(setup, rows, length, "--rank", str(rank), steps=steps, model=model, data=data)
 
 
 def peft(setup, mode, rows, length, rank=8, steps=5, model=None, targets=0):
     argv = setup.peer("peft_lora.py", model or setup.model, mode, rows, length, rank, steps, targets)
-    return Side(f"PEFT {mode}", argv, rate, python=True)
+    return Side(f"PEFT {mode}" if rank else f"PyTorch {mode}", argv, rate, python=True)
 
 
 Q4_0 = "llama.cpp Q4_0"
@@ -194,6 +198,12 @@ def prefill(s):
 def lora_short(s):
     return Row("tokens/s", [lora(s, 4, 256), lambda: peft(s, "bf16", 4, 256), lambda: peft(s, "f32", 4, 256)], pairs=3,
                bars={"PEFT bf16": 1.6}, aims={"PEFT bf16": 2}, peak=800e6)
+
+
+def full(s, peak, *optimizer):
+    """Full fine-tuning; the peer's AdamW holds its states in the weights' type."""
+    return Row("tokens/s", [tune(s, 4, 256, "--method", "full", *optimizer), lambda: peft(s, "bf16", 4, 256, rank=0)],
+               pairs=3, bars={"PyTorch bf16": 1.5}, aims={"PyTorch bf16": 2}, peak=peak)
 
 
 def start(s):
@@ -296,6 +306,8 @@ ROWS = {
     "an evening: 1B": (lambda s: evening(s, "llama-1b", "q8_0"), False),
     "an evening: 3B": (lambda s: evening(s, "llama-3b", "q8_0"), False),
     "two processes": (two_processes, False),
+    "full 4x256": (lambda s: full(s, 3e9), True),
+    "full 4x256, adamw8bit": (lambda s: full(s, 1.6e9, "--optimizer", "adamw8bit"), False),
     "start to first token": (start, True),
     "tokenizing, one core": (tokenizing, True),
 } | {

@@ -1,5 +1,5 @@
-"""LoRA steps with transformers and PEFT: SEQUENCES rows of LENGTH tokens, AdamW on the adapters, gradients clipped as
-ours are; a warm-up step, then STEPS timed ones. MODEL is a GGUF file (its weights dequantized) or the name of a shape
+"""LoRA steps with transformers and PEFT, or with RANK 0 steps of full fine-tuning: SEQUENCES rows of LENGTH tokens, AdamW
+on what is trained, gradients clipped as ours are; a warm-up step, then STEPS timed ones. MODEL is a GGUF file (its weights dequantized) or the name of a shape
 (weights random: for speed only).
 
 Usage: peft_lora.py MODEL f32|bf16|autocast SEQUENCES LENGTH [RANK [STEPS [TARGETS [sdpa|eager [compile]]]]]
@@ -46,11 +46,12 @@ def main(name, mode, sequences, length, rank="8", steps="5", targets="0", attent
     model = (random_model if name in SHAPES else gguf_model)(name, dtype)
     model.config._attn_implementation = attention
     model.config.use_cache = False
-    model = get_peft_model(model, LoraConfig(r=int(rank), lora_alpha=2 * int(rank), target_modules="all-linear",
-                                             task_type="CAUSAL_LM"))
+    if int(rank):
+        model = get_peft_model(model, LoraConfig(r=int(rank), lora_alpha=2 * int(rank), target_modules="all-linear",
+                                                 task_type="CAUSAL_LM"))
     model.train()
     trained = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=1e-4, weight_decay=0)
+    optimizer = torch.optim.AdamW(trained, lr=1e-4 if int(rank) else 2e-5, weight_decay=0)
     size = model.config.vocab_size
     ids = torch.tensor([[some_token(r * length + i, size) for i in range(length)] for r in range(sequences)])
     labels = ids.clone()

@@ -42,6 +42,10 @@ void tq_map_close(tq_map *map) {
     *map = (tq_map){0};
 }
 
+void tq_map_forget(const tq_map *map) {
+    if (map->data) (void)madvise((void *)(uintptr_t)map->data, map->size, MADV_DONTNEED); /* a hint */
+}
+
 toque_status tq_read_file(char **data, size_t *size, tq_mem *mem, const char *path, size_t max, toque_error *err) {
     *data = NULL;
     *size = 0;

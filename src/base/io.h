@@ -13,6 +13,8 @@ typedef struct tq_map {
 } tq_map;
 toque_status tq_map_open(tq_map *map, const char *path, toque_error *err) TQ_MUST;
 void tq_map_close(tq_map *map);
+/* Gives back the memory that pages of the map hold; what is read again comes from the file. */
+void tq_map_forget(const tq_map *map);
 
 /* The whole file, NUL-terminated, owned by the caller (tq_free). "-" reads standard input.
  * ELIMIT over max bytes. */

@@ -356,6 +356,11 @@ uint64_t tq_gguf_file_bytes(const tq_gguf *g) {
     return g->folder ? g->st ? tq_safetensors_file_bytes(g->st) : 0 : g->map.size;
 }
 
+void tq_gguf_forget(const tq_gguf *g) {
+    if (g->st) tq_safetensors_forget(g->st);
+    if (g->mapped) tq_map_forget(&g->map);
+}
+
 /* ---- look-ups ---------------------------------------------------------------------------------------------- */
 
 size_t tq_gguf_n_values(const tq_gguf *g) {

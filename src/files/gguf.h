@@ -72,6 +72,8 @@ void tq_gguf_close(tq_gguf *gguf);
 const char *tq_gguf_path(const tq_gguf *gguf);
 /* What is mapped: the file, or a folder's model.safetensors. */
 uint64_t tq_gguf_file_bytes(const tq_gguf *gguf);
+/* Gives back the memory of what was read; it can be read again, from the file. */
+void tq_gguf_forget(const tq_gguf *gguf);
 
 size_t tq_gguf_n_values(const tq_gguf *gguf);
 const tq_gguf_value *tq_gguf_value_at(const tq_gguf *gguf, size_t i);

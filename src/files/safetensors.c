@@ -260,6 +260,10 @@ uint64_t tq_safetensors_file_bytes(const tq_safetensors *st) {
     return st->map.size;
 }
 
+void tq_safetensors_forget(const tq_safetensors *st) {
+    if (st->mapped) tq_map_forget(&st->map);
+}
+
 size_t tq_safetensors_count(const tq_safetensors *st) {
     return st->n;
 }

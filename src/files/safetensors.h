@@ -11,6 +11,7 @@ toque_status tq_safetensors_open_memory(tq_safetensors **st, tq_mem *mem, const 
                                         const char *name, toque_error *err) TQ_MUST;
 void tq_safetensors_close(tq_safetensors *st);
 uint64_t tq_safetensors_file_bytes(const tq_safetensors *st);
+void tq_safetensors_forget(const tq_safetensors *st); /* gives back the memory of what was read */
 size_t tq_safetensors_count(const tq_safetensors *st);
 /* In the order of the data. F32, F16 and BF16 are usable (type says which); tensors of other dtypes (I64, ...)
  * have type TQ_TYPE_END. 0-d tensors have rows = cols = 1. */

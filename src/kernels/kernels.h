@@ -134,6 +134,10 @@ typedef struct tq_kernels {
     /* One AdamW update (Loshchilov & Hutter 2019): g is scaled by `clip` first; c1 = 1/(1-b1^t), c2 = 1/(1-b2^t). */
     void (*adamw)(float *p, const float *g, float *m, float *v, int64_t n, float clip, float lr, float b1, float b2,
                   float eps, float decay, float c1, float c2);
+    /* Numbers as bytes of the dynamic tree (Dettmers et al. 2022), signed or from 0 up: y = scale * value of the code;
+     * and back, the codes nearest to x / scale with scale, the largest |x|, returned. */
+    void (*read_dynamic8)(float *y, const uint8_t *codes, float scale, bool is_signed, int64_t n);
+    float (*write_dynamic8)(uint8_t *codes, const float *x, bool is_signed, int64_t n);
 
     /* --- storage types ------------------------------------------------------------------------ */
     /* NULL where the type is unknown. x holds n elements (n a multiple of the block). */

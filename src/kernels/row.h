@@ -40,6 +40,10 @@ void TQ_FN(rope)(float *x, const float *cs, int half, float sign);
 void TQ_FN(adamw)(float *p, const float *g, float *m, float *v, int64_t n, float clip, float lr, float b1, float b2,
                   float eps, float decay, float c1, float c2);
 
+/* k_dynamic8.c */
+void TQ_FN(read_dynamic8)(float *y, const uint8_t *codes, float scale, bool is_signed, int64_t n);
+float TQ_FN(write_dynamic8)(uint8_t *codes, const float *x, bool is_signed, int64_t n);
+
 /* k_search.c */
 void TQ_FN(scan_i8)(float *y, const int8_t *rows, const float *scale, int64_t n, int64_t width, const int8_t *x);
 

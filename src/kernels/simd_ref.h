@@ -165,7 +165,7 @@ static inline void vf_store_f16(uint16_t *p, vf v) {
     for (int i = 0; i < 4; i++) h[i] = tq_float_to_half(v[i]);
     memcpy(p, h, sizeof h);
 }
-/* Rounds to the nearest integer (|v| <= 127, else unspecified) and stores VW bytes. */
+/* Rounds to the nearest integer (-128 to 127, else unspecified) and stores VW bytes. */
 static inline void vf_store_i8(int8_t *p, vf v) {
     vi q = vi_of_vf(v + vf_set1(0x1.8p23f));
     for (int i = 0; i < 4; i++) p[i] = (int8_t)(uint8_t)((uint32_t)q[i] & 0xff);

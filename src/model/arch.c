@@ -182,6 +182,22 @@ static int emit(tq_program *p, const tq_op *op, int in0, int in1, int in2, int w
     return s->out = (int8_t)buffer(p, width);
 }
 
+/* Attention turns q and k where they lie: what made them cannot be computed again from them alone. */
+static bool is_turned(const tq_program *p, int buffer) {
+    for (int i = 0; i < p->n_steps; i++)
+        if (p->steps[i].op == &tq_op_attention && (p->steps[i].in[0] == buffer || p->steps[i].in[1] == buffer))
+            return true;
+    return false;
+}
+
+/* Norms and gates: a hundredth of a layer's work, and a third of what it would keep. */
+static bool is_light(const tq_program *p, const tq_step *s) {
+    if (!s->op->by_rows || s->out == p->out || !p->kept[s->out] || is_turned(p, s->out)) return false;
+    for (int j = 0; j < 3; j++)
+        if (s->in[j] > 0 && (!p->kept[s->in[j]] || p->light[s->in[j]])) return false;
+    return s->in[0] >= 0;
+}
+
 /* Backward walks the steps in reverse: the last reader of a buffer is the first to write its gradient. */
 static void finish(tq_program *p) {
     bool written[TQ_MAX_BUFFERS] = {false};
@@ -195,6 +211,7 @@ static void finish(tq_program *p) {
         }
         if (s->op->saved >> 3 & 1) p->kept[s->out] = true;
     }
+    for (int i = 0; i < p->n_steps; i++) p->light[p->steps[i].out] = is_light(p, &p->steps[i]);
 }
 
 void tq_program_emit_in(tq_program *p, const tq_config *c) {

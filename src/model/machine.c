@@ -35,6 +35,18 @@ static void run_program(const tq_program *p, tq_exec *e, tq_worker *w, bool clos
     }
 }
 
+/* What a kept layer did not keep. */
+static void run_light(const tq_program *p, tq_exec *e, tq_worker *w) {
+    bool any = false;
+    for (int i = 0; i < p->n_steps; i++) {
+        const tq_step *s = &p->steps[i];
+        if (!p->light[s->out]) continue;
+        s->op->fwd(e, w, s);
+        any = true;
+    }
+    if (any) tq_barrier(w);
+}
+
 /* cos and sin of position / base^(2i / dim), divided by the scaling factors unless `local`. Angles in double: positions
  * are large. */
 static void rope_row(const tq_config *c, bool local, float *cs, int pos) {
@@ -231,7 +243,10 @@ static void backward_job(tq_worker *w, void *arg) {
     memcpy(e.g, m->grads, sizeof e.g);
     for (int l = m->model->config.L - 1; l >= m->lowest; l--) {
         bind(m, &e, l);
-        if (!tq_machine_keeps(m, l)) run_program(p, &e, w, true);
+        if (tq_machine_keeps(m, l))
+            run_light(p, &e, w);
+        else
+            run_program(p, &e, w, true);
         e.g[p->out] = m->stream_grad[(l + 1) % 2];
         e.g[0] = l > m->lowest || m->trains_in ? m->stream_grad[l % 2] : NULL;
         for (int i = p->n_steps - 1; i >= 0; i--) p->steps[i].op->bwd(&e, w, &p->steps[i]);

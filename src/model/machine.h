@@ -28,6 +28,7 @@ typedef struct tq_plan {
     int max_rank;     /* of the adapters that will be worn, 0: none */
     int head_rows;    /* rows of logits held at a time; 0: chosen */
     size_t max_bytes; /* training: keep activations of as many layers as fit, recompute the others; 0: keep all */
+    bool recompute;   /* training: keep those of no layer */
     /* filled in by tq_machine_new */
     int kept_layers;
     size_t bytes; /* of all buffers */

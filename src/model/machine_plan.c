@@ -61,7 +61,7 @@ static void lay_layers(tq_machine *m, layout *a) {
     for (int l = 0; l < c->L; l++) {
         if (!tq_machine_keeps(m, l)) continue;
         for (int b = 1; b < p->n_buffers; b++) {
-            if (b == p->out || !p->kept[b]) continue;
+            if (b == p->out || !p->kept[b] || p->light[b]) continue;
             float *own = take(a, T * (size_t)p->width[b], sizeof(float));
             if (a->base) m->kept[l * TQ_MAX_BUFFERS + b] = own;
         }
@@ -109,7 +109,7 @@ static toque_status choose_kept(tq_machine *m, toque_error *err) {
     m->plan.kept_layers = 0;
     if (!m->plan.train) return TOQUE_OK;
     size_t none = lay(m, NULL);
-    m->plan.kept_layers = L;
+    m->plan.kept_layers = m->plan.recompute ? 0 : L;
     size_t all = lay(m, NULL);
     size_t limit = m->plan.max_bytes;
     if (!limit || all <= limit) return TOQUE_OK;

@@ -68,8 +68,9 @@ typedef struct tq_program {
     int n_steps;
     int width[TQ_MAX_BUFFERS];
     int n_buffers;
-    int out;                   /* buffer 0 is the layer's input, `out` its output */
-    bool kept[TQ_MAX_BUFFERS]; /* backward reads its value */
+    int out;                    /* buffer 0 is the layer's input, `out` its output */
+    bool kept[TQ_MAX_BUFFERS];  /* backward reads its value */
+    bool light[TQ_MAX_BUFFERS]; /* which it computes again rather than keep: row by row, from what is kept */
 } tq_program;
 
 typedef struct tq_model {

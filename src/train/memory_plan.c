@@ -1,6 +1,8 @@
 /* The memory of a training. See memory_plan.h. */
 #include "train/memory_plan.h"
 
+#include "model/peft.h"
+
 static double mb(size_t bytes) {
     return (double)bytes / 1e6;
 }
@@ -13,7 +15,9 @@ toque_status tq_memory_plan_make(tq_memory_plan *p, const tq_adapter *a, const t
                                  bool keep_best, size_t *activations, toque_error *err) {
     tq_ctx *ctx = a->model->ctx;
     size_t array = a->n * sizeof(float);
-    *p = (tq_memory_plan){.model_file = (size_t)tq_gguf_file_bytes(a->model->gguf),
+    /* What is trained whole has copies of its own: the file is not read again. */
+    bool whole = a->kind == &tq_peft_full;
+    *p = (tq_memory_plan){.model_file = whole ? 0 : (size_t)tq_gguf_file_bytes(a->model->gguf),
                           .in_use = atomic_load(&ctx->mem.used),
                           .gradients = array,
                           .optimizer = tq_trainer_state_bytes(a, optimizer) + (ema ? array : 0),

@@ -62,6 +62,7 @@ const tq_optimizer tq_optimizer_adafactor = {
     .name = "adafactor",
     .help = "second moments by rows and columns; next to no states",
     .lr = 1,
+    .lean = true,
     .n_states = 1,
     .n_floats = adafactor_floats,
     .update = adafactor_update,

@@ -30,6 +30,7 @@ typedef struct tq_optimizer {
     const char *aliases; /* "adamw_torch|...": other programs' names of the same update, or NULL */
     const char *help;
     double lr; /* its default learning rate as a multiple of AdamW's */
+    bool lean; /* chosen for its little memory */
     int n_states;
     /* Floats of state i for a range; NULL: as many as it has values. */
     size_t (*n_floats)(int64_t rows, int64_t cols, bool matrix, int i);

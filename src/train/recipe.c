@@ -6,7 +6,7 @@
 
 /* Keys that say where things lie or when to save: they do not change what comes out. */
 static bool is_free(const char *key) {
-    static const char *const keys[] = {"model", "data", "eval_data", "init_adapter", "save_every"};
+    static const char *const keys[] = {"model", "data", "eval_data", "init_adapter", "save_every", "recompute"};
     for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++)
         if (strcmp(keys[i], key) == 0) return true;
     return false;
@@ -23,6 +23,15 @@ static size_t parameters(const tq_model *m) {
     return n;
 }
 
+static void resolve_recompute(tq_recipe *r, tq_buf *notes) {
+    if (r->recompute > 2) r->recompute -= 2; /* true and false */
+    if (r->recompute) return;
+    r->recompute = r->optimizer_row->lean && r->method_row == &tq_peft_full ? 1 : 2;
+    if (r->recompute == 1)
+        tq_buf_printf(notes, "recompute on: optimizer %s with method full is for little memory (off is faster)\n",
+                      r->optimizer);
+}
+
 toque_status tq_recipe_resolve_model(tq_recipe *r, const tq_option_set *given, tq_model *model, tq_buf *notes,
                                      toque_error *err) {
     TQ_TRY(tq_objective_find(&r->objective_row, r->objective, err));
@@ -30,6 +39,7 @@ toque_status tq_recipe_resolve_model(tq_recipe *r, const tq_option_set *given, t
     r->optimizer = r->optimizer_row->name;
     r->packing %= 2;
     TQ_TRY(tq_recipe_resolve_method(r, given, model, notes, err));
+    resolve_recompute(r, notes);
     if (!(r->epochs > 0)) return TQ_FAIL(err, EINVAL, "epochs must be above 0 (fractions are fine), not %g", r->epochs);
     if (tq_recipe_given(given, "lr") && !(r->lr > 0)) return TQ_FAIL(err, EINVAL, "lr must be above 0, not %g", r->lr);
     if (r->eval_data.len && tq_recipe_given(given, "eval_split") && r->eval_split > 0)

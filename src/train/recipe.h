@@ -36,6 +36,7 @@ typedef struct tq_recipe {
     int scheduler; /* see tq_schedule_choice */
     int order;     /* 0: shuffle, 1: file */
     int packing;   /* 0: on, 1: off */
+    int recompute; /* 1: on, 2: off; 0: not resolved yet */
     int train_on;  /* tq_train_on */
     tq_option_list eval_data;
     double eval_split;

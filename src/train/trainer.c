@@ -85,6 +85,7 @@ toque_status tq_trainer_init(tq_trainer *t, tq_adapter *adapter, const tq_datase
     t->plan = (tq_plan){.max_rows = rows > others ? rows : others,
                         .train = true,
                         .max_rank = adapter->max_rank,
+                        .recompute = o->recompute,
                         .max_bytes = o->max_bytes};
     TQ_GO(tq_machine_new(&t->machine, adapter->model, &t->plan, err));
 done:

@@ -25,6 +25,7 @@ typedef struct tq_trainer_options {
     int rows;                  /* of a step: batch_size x grad_accum */
     bool packing, shuffle;
     uint64_t seed;
+    bool recompute;   /* every layer, in the backward pass */
     size_t max_bytes; /* for the machine's buffers; 0: no limit */
 } tq_trainer_options;
 

@@ -81,6 +81,7 @@ static tq_trainer_options trainer_options(const tq_recipe *r) {
         .rows = (int)(r->batch_size * r->grad_accum),
         .packing = r->packing == 0,
         .shuffle = r->order == 0,
+        .recompute = r->recompute == 1,
         .seed = (uint64_t)r->seed,
     };
 }
@@ -106,6 +107,7 @@ static toque_status make_trainer(tq_tune *t, toque_error *err) {
     bool keep_best = r->keep == TQ_KEEP_BEST;
     size_t room;
     TQ_TRY(tq_memory_plan_make(&t->plan, t->adapter, r->optimizer_row, r->ema > 0, keep_best, &room, err));
+    if (!t->plan.model_file) tq_gguf_forget(t->model->gguf);
     TQ_TRY(tq_adapter_train(t->adapter, err));
     if (keep_best) {
         t->best = TQ_NEW_ARRAY(&t->ctx->mem, float, t->adapter->n);

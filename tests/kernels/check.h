@@ -52,6 +52,7 @@ void check_math(void **state);
 void check_norm_backward(void **state);
 void check_silu_backward(void **state);
 void check_adamw(void **state);
+void check_dynamic8(void **state);
 void check_gelu(void **state);
 void check_layer_norm(void **state);
 void check_halves(void **state);

@@ -40,7 +40,7 @@ int main(void) {
         cmocka_unit_test(check_gemm_bits),     cmocka_unit_test(check_attn_values),
         cmocka_unit_test(check_attn_bits),     cmocka_unit_test(check_attn_backward),
         cmocka_unit_test(check_gelu),          cmocka_unit_test(check_layer_norm),
-        cmocka_unit_test(check_scan),
+        cmocka_unit_test(check_scan),          cmocka_unit_test(check_dynamic8),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

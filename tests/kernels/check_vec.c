@@ -198,3 +198,55 @@ void check_adamw(void **state) {
         guard_reset();
     }
 }
+
+/* The 256 values in rising order, as the paper gives them. */
+static void tree(double code[256], bool is_signed) {
+    int zero = is_signed ? 127 : 0;
+    double power = 1e-6;
+    code[zero] = 0;
+    code[255] = 1;
+    for (int d = 0; d < 7; d++, power *= 10) {
+        int n = is_signed ? 1 << d : 2 << d, start = zero + (is_signed ? n : n - 1);
+        for (int j = 0; j < n; j++) {
+            code[start + j] = power * (0.1 + 0.9 * (j + 0.5) / n);
+            if (is_signed) code[2 * zero - start - j] = -code[start + j];
+        }
+    }
+}
+
+void check_dynamic8(void **state) {
+    (void)state;
+    FOR_ROWS(k)
+    for (int is_signed = 0; is_signed < 2; is_signed++) {
+        double code[256];
+        tree(code, is_signed);
+        uint8_t all[256];
+        float y[256];
+        for (int i = 0; i < 256; i++) all[i] = (uint8_t)i;
+        k->read_dynamic8(y, all, 3, is_signed, 256);
+        for (int i = 0; i < 256; i++) near(k, "dynamic8 value", i, y[i], 3 * code[i], 1e-6, 3 * fabs(code[i]));
+        for (int s = 0; s < check_n_sizes; s++) {
+            int n = check_sizes[s];
+            float *x = guard_floats(n, s % 2), *z = guard_floats(n, s % 2), most = 0;
+            uint8_t *c = guard((size_t)n, s % 2);
+            for (int i = 0; i < n; i++) {
+                x[i] = (float)(x[i] * pow(10, -8 * uniform()));
+                if (!is_signed) x[i] = fabsf(x[i]);
+                most = fabsf(x[i]) > most ? fabsf(x[i]) : most;
+            }
+            assert_float_equal(k->write_dynamic8(c, x, is_signed, n), most, 0);
+            k->read_dynamic8(z, c, most, is_signed, n);
+            for (int i = 0; i < n; i++) {
+                double nearest = HUGE_VAL, v = x[i] / (double)most, got = fabs(z[i] / (double)most - v);
+                for (int j = 0; j < 256; j++) nearest = fmin(nearest, fabs(code[j] - v));
+                near(k, "dynamic8 distance", i, got, nearest, 3e-6, fabs(v) + 1e-7);
+            }
+            guard_reset();
+        }
+        float zeros[5] = {0}, back[5] = {1, 1, 1, 1, 1};
+        assert_float_equal(k->write_dynamic8(all, zeros, is_signed, 5), 0, 0);
+        k->read_dynamic8(back, all, 0, is_signed, 5);
+        for (int i = 0; i < 5; i++) assert_float_equal(back[i], 0, 0);
+        guard_reset();
+    }
+}

@@ -30,6 +30,7 @@ typedef struct setting {
     float dropout;
     double lr, weight_decay;
     size_t max_bytes;
+    bool recompute;
     uint64_t seed;
 } setting;
 
@@ -47,6 +48,7 @@ static toque_status start_trainer(bench *b, setting s, toque_error *err) {
                             .packing = !s.unpacked,
                             .shuffle = !s.file_order,
                             .seed = s.seed ? s.seed : 42,
+                            .recompute = s.recompute,
                             .max_bytes = s.max_bytes};
     return tq_trainer_init(&b->trainer, b->adapter, &b->data, NULL, &o, err);
 }
@@ -254,6 +256,10 @@ static void a_memory_limit_gives_the_same_bytes(void **state) {
     }
     assert_int_equal(none, 0);
     train_some(s, two, &none);
+    assert_int_equal(none, 0);
+    assert_memory_equal(one, two, sizeof one);
+    setting asked = {.n_rows = 20, .dropout = 0.1f, .recompute = true};
+    train_some(asked, two, &none);
     assert_int_equal(none, 0);
     assert_memory_equal(one, two, sizeof one);
     s.max_bytes = 1000;

@@ -276,6 +276,8 @@ static void every_choice_resumes_after_kill_to_the_same_bytes(void **state) {
         {"--method", "norms"},
         {"--method", "prefix", "--virtual-tokens", "6"},
         {"--optimizer", "adamw8bit", "--rank", "16", "--scheduler", "wsd", "--decay", "0.3"},
+        {"--method", "full", "--optimizer", "adamw8bit", "--recompute", "off"},
+        {"--method", "full", "--optimizer", "adamw8bit"},
         {"--method", "full", "--optimizer", "muon", "--layer-decay", "0.8"},
         {"--optimizer", "lion", "--ema", "0.95"},
         {"--optimizer", "adafactor", "--scheduler", "cosine_restarts", "--cycles", "3", "--weight-decay", "0.1"},
