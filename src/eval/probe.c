@@ -83,6 +83,13 @@ static toque_status take_labels(tq_probe *p, const tq_probe_rows *train, toque_e
     return TOQUE_OK;
 }
 
+bool tq_probe_is_for(const tq_probe_rows *rows, size_t rows_a_label) {
+    tq_probe p = {.mem = rows->mem};
+    bool fits = take_labels(&p, rows, NULL) == TOQUE_OK && p.n_labels * rows_a_label <= rows->n;
+    tq_free(p.mem, p.labels);
+    return fits;
+}
+
 static toque_status embed(tq_probe *p, const tq_string *texts, size_t n, tq_sparse *x, toque_error *err) {
     size_t dim = (size_t)tq_embedder_dim(p->embedder);
     tq_embed_stats stats = {0};

@@ -22,6 +22,8 @@ void tq_probe_rows_clear(tq_probe_rows *rows);
 /* A row: its text is every message before the last but system ones, a line each; its answer is its label or its last
  * message. EFORMAT for a row without an answer that is text, or without any text before it. */
 toque_status tq_probe_rows_add(tq_probe_rows *rows, const tq_row *row, toque_error *err) TQ_MUST;
+/* Whether they have at least two different answers and `rows_a_label` rows of each on average. */
+bool tq_probe_is_for(const tq_probe_rows *rows, size_t rows_a_label);
 
 typedef struct tq_probe {
     tq_mem *mem;
