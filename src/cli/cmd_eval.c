@@ -1,17 +1,15 @@
 /* toque eval: how often the model's answer is the right one of given labels, with its interval, and paired against
  * another run on the same rows. */
-#include <math.h>
 #include <string.h>
 #include <sys/resource.h>
 
 #include "base/clock.h"
-#include "base/hash.h"
 #include "base/progress.h"
+#include "cli/answers.h"
 #include "cli/data_options.h"
 #include "cli/load.h"
 #include "eval/labels.h"
 #include "eval/prior.h"
-#include "eval/stats.h"
 #include "train/rows.h"
 
 typedef struct options {
@@ -91,17 +89,9 @@ static json_t *question(const job *j, const tq_row *row) {
     return list;
 }
 
-static toque_status truth_of(const tq_row *row, const char **truth, toque_error *err) {
-    if (!row->messages || !row->answered)
-        return TQ_FAIL(err, EFORMAT, "line %u has no answer to compare with", row->line);
-    json_t *last = json_array_get(row->messages, json_array_size(row->messages) - 1);
-    *truth = row->label ? row->label : json_string_value(json_object_get(last, "content"));
-    return *truth ? TOQUE_OK : TQ_FAIL(err, EFORMAT, "line %u has no answer that is text", row->line);
-}
-
 static toque_status label_of(const job *j, const tq_row *row, size_t *label, toque_error *err) {
     const char *truth;
-    TQ_TRY(truth_of(row, &truth, err));
+    TQ_TRY(tq_labels_truth(row, &truth, err));
     int found = tq_labels_find(&j->labels, truth);
     if (found < 0) return TQ_FAIL(err, EINVAL, "line %u: the answer \"%.80s\" is none of --labels", row->line, truth);
     *label = (size_t)found;
@@ -172,19 +162,9 @@ static toque_status add_prior(job *j, const tq_row *row, size_t truth, toque_err
     return TOQUE_OK;
 }
 
-/* What a row is known by in the answers: the beginning of the hash of its bytes. */
-static bool row_id(job *j, const tq_row *row, char id[65]) {
-    tq_sha256 *sha = tq_sha256_new(&j->cli->mem);
-    if (!sha) return false;
-    tq_sha256_add(sha, row->raw, row->raw_len);
-    tq_sha256_end(sha, id);
-    id[16] = 0;
-    return true;
-}
-
 static toque_status add_result(job *j, const tq_row *row, size_t truth, toque_error *err) {
     char id[65];
-    if (!row_id(j, row, id)) return TQ_NOMEM(err);
+    TQ_TRY(tq_answers_row_id(&j->cli->mem, row, id, err));
     double share;
     char **labels = j->labels.items;
     size_t answer = tq_labels_best(j->logp, j->labels.n, &share), corrected = answer;
@@ -196,19 +176,7 @@ static toque_status add_result(job *j, const tq_row *row, size_t truth, toque_er
     j->count[truth]++;
     j->right += answer == truth;
     j->corrected += corrected == truth;
-    json_t *o = json_pack("{s:s, s:s, s:s, s:b}", "row", id, "label", labels[truth], "answer", labels[corrected],
-                          "correct", corrected == truth);
-    if (o && j->o->prior && json_object_set_new(o, "uncorrected", json_string(labels[answer]))) {
-        json_decref(o);
-        o = NULL;
-    }
-    char *line = o ? json_dumps(o, JSON_COMPACT) : NULL;
-    json_decref(o);
-    if (!line) return TQ_NOMEM(err);
-    tq_buf_puts(&j->out, line);
-    tq_buf_putc(&j->out, '\n');
-    free(line); /* jansson's own memory */
-    return tq_buf_status(&j->out, "the rows' answers", err);
+    return tq_answers_put(&j->out, id, labels[truth], labels[corrected], j->o->prior ? labels[answer] : NULL, err);
 }
 
 /* The first rows of the file, of labels that were not taken yet while there are any. */
@@ -228,7 +196,7 @@ static toque_status take_shots(job *j, toque_error *err) {
             const char *truth = NULL;
             status = tq_rows_next(rows, &row, &more, err);
             if (status != TOQUE_OK || !more) break;
-            status = truth_of(&row, &truth, err);
+            status = tq_labels_truth(&row, &truth, err);
             if (status != TOQUE_OK) break;
             int label = tq_labels_find(&j->labels, truth);
             if (label < 0 || ++j->count[label] != uses) continue;
@@ -254,78 +222,30 @@ static toque_status estimate_prior(job *j, toque_error *err) {
     return TOQUE_OK;
 }
 
-/* Counts the rows that only this run, and only the other, got right. */
-static toque_status compare(job *j, size_t *here, size_t *there, toque_error *err) {
-    size_t row = 0;
-    const char *a = j->out.data, *b = j->other;
-    toque_status status = TOQUE_OK;
-    for (; *a && *b; row++) {
-        size_t la = strcspn(a, "\n"), lb = strcspn(b, "\n");
-        json_t *x = json_loadb(a, la, 0, NULL), *y = json_loadb(b, lb, 0, NULL);
-        const char *ix = json_string_value(json_object_get(x, "row")),
-                   *iy = json_string_value(json_object_get(y, "row"));
-        bool rx = json_is_true(json_object_get(x, "correct")), ry = json_is_true(json_object_get(y, "correct"));
-        if (!iy || !json_is_boolean(json_object_get(y, "correct")))
-            status = TQ_FAIL(err, EFORMAT, "%s: line %zu is not what eval --out writes", j->o->against, row + 1);
-        else if (!ix || strcmp(ix, iy) != 0)
-            status = TQ_FAIL(err, EINVAL, "%s: line %zu is of another row: both runs must be on the same file",
-                             j->o->against, row + 1);
-        *here += rx && !ry;
-        *there += ry && !rx;
-        json_decref(x);
-        json_decref(y);
-        if (status != TOQUE_OK) break;
-        a += la + (a[la] != 0);
-        b += lb + (b[lb] != 0);
-    }
-    if (status == TOQUE_OK && (*a || *b))
-        status = TQ_FAIL(err, EINVAL, "%s has %s rows than these %zu: both runs must be on the same file",
-                         j->o->against, *b ? "more" : "fewer", j->rows);
-    return status;
-}
-
-static json_t *share_json(size_t k, size_t n) {
-    double low, high;
-    tq_wilson(k, n, &low, &high);
-    return json_pack("{s:I, s:f, s:f, s:f}", "correct", (json_int_t)k, "accuracy", (double)k / (double)n, "low", low,
-                     "high", high);
-}
-
-static void print_share(const char *what, size_t k, size_t n) {
-    double low, high;
-    tq_wilson(k, n, &low, &high);
-    printf("%-28s %5.1f %%  (%.1f to %.1f)\n", what, 100.0 * (double)k / (double)n, 100 * low, 100 * high);
-}
-
 static toque_status report(job *j, double seconds, toque_error *err) {
     size_t most = 0, here = 0, there = 0;
     for (size_t i = 1; i < j->labels.n; i++)
         if (j->count[i] > j->count[most]) most = i;
-    if (j->o->against) TQ_TRY(compare(j, &here, &there, err));
+    if (j->o->against) TQ_TRY(tq_answers_compare(&j->out, j->other, j->o->against, &here, &there, err));
     struct rusage usage;
     getrusage(RUSAGE_SELF, &usage);
     double peak = (double)usage.ru_maxrss * 1024 / 1e6;
     if (j->cli->common.json) {
         json_t *o = json_pack("{s:I, s:o, s:o, s:f, s:f}", "rows", (json_int_t)j->rows, "majority",
-                              share_json(j->count[most], j->rows), "raw", share_json(j->right, j->rows), "seconds",
-                              seconds, "peak_mb", peak);
+                              tq_answers_share_json(j->count[most], j->rows), "raw",
+                              tq_answers_share_json(j->right, j->rows), "seconds", seconds, "peak_mb", peak);
         if (j->o->prior) {
-            json_object_set_new(o, "corrected", share_json(j->corrected, j->rows));
+            json_object_set_new(o, "corrected", tq_answers_share_json(j->corrected, j->rows));
             json_object_set_new(o, "prior_seconds", json_real(j->prior_seconds)); /* of "seconds" */
         }
-        if (j->o->against)
-            json_object_set_new(o, "paired",
-                                json_pack("{s:I, s:I, s:f}", "only_this", (json_int_t)here, "only_other",
-                                          (json_int_t)there, "p", tq_mcnemar(here, there)));
+        if (j->o->against) json_object_set_new(o, "paired", tq_answers_paired_json(here, there));
         return tq_cli_json(j->cli, o, err);
     }
     printf("%zu rows, %zu labels, %.1f s, peak %.0f MB\n", j->rows, j->labels.n, seconds, peak);
-    print_share("majority class", j->count[most], j->rows);
-    print_share("likeliest label", j->right, j->rows);
-    if (j->o->prior) print_share("corrected for the prior", j->corrected, j->rows);
-    if (j->o->against)
-        printf("against %s: right only here %zu, only there %zu, p = %.2g (McNemar, exact)\n", j->o->against, here,
-               there, tq_mcnemar(here, there));
+    tq_answers_print_share("majority class", j->count[most], j->rows);
+    tq_answers_print_share("likeliest label", j->right, j->rows);
+    if (j->o->prior) tq_answers_print_share("corrected for the prior", j->corrected, j->rows);
+    if (j->o->against) tq_answers_print_paired(j->o->against, here, there);
     return TOQUE_OK;
 }
 

@@ -11,6 +11,7 @@
 
 #include "base/clock.h"
 #include "base/progress.h"
+#include "cli/baseline.h"
 #include "cli/cli.h"
 #include "runs/curve.h"
 #include "train/lr_find.h"
@@ -50,6 +51,7 @@ typedef struct watcher {
     uint64_t done;           /* tokens of the whole run */
     tq_step_result last;
     double eval_loss; /* the last one, NAN: none */
+    tq_baseline baseline;
 } watcher;
 
 static size_t resident_bytes(void) {
@@ -229,6 +231,8 @@ static toque_status report_json(tq_cli *cli, const watcher *w, const tq_metrics_
               json_object_set_new(o, "eval_loss_before", number(t->at.base_eval)) == 0 &&
               json_object_set_new(o, "eval_loss_best", number(t->at.best_eval)) == 0 &&
               json_object_set_new(o, "eval_loss", number(t->at.last_eval)) == 0;
+    if (ok && w->baseline.rows)
+        ok = json_object_set_new(o, "baseline", tq_answers_share_json(w->baseline.right, w->baseline.rows)) == 0;
     if (!ok) {
         json_decref(o);
         return TQ_NOMEM(err);
@@ -254,6 +258,7 @@ static toque_status report(tq_cli *cli, const watcher *w, toque_error *err) {
     if (!isnan(at->last_eval))
         printf("held-out loss %.4f before, %.4f best (step %lld), %.4f last; the adapter holds step %lld\n",
                at->base_eval, at->best_eval, (long long)at->best_step, at->last_eval, (long long)tq_tune_kept_step(t));
+    if (w->baseline.rows) printf("%s\n", w->baseline.text);
     if (!isnan(at->best_eval) && at->best_eval >= at->base_eval)
         tq_cli_warn(cli, "the held-out loss never fell below the base model's: this adapter did not help "
                          "(more rows, a lower lr or fewer epochs may)");
@@ -299,6 +304,8 @@ static toque_status train(tq_cli *cli, tq_tune *t, const tune_options *o, toque_
                          "--resume",
                          (long long)t->at.step, (long long)t->recipe->steps, o->output);
     if (status != TOQUE_OK) goto done;
+    tq_baseline_measure(&w.baseline, cli, t);
+    if (w.baseline.rows) t->baseline = w.baseline.text;
     TQ_GO(tq_tune_write_card(t, yaml.data, err));
     TQ_GO(report(cli, &w, err));
 done:

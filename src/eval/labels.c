@@ -113,6 +113,14 @@ int tq_labels_find(const tq_labels *labels, const char *s) {
     return -1;
 }
 
+toque_status tq_labels_truth(const tq_row *row, const char **truth, toque_error *err) {
+    if (!row->messages || !row->answered)
+        return TQ_FAIL(err, EFORMAT, "line %u has no answer to compare with", row->line);
+    json_t *last = json_array_get(row->messages, json_array_size(row->messages) - 1);
+    *truth = row->label ? row->label : json_string_value(json_object_get(last, "content"));
+    return *truth ? TOQUE_OK : TQ_FAIL(err, EFORMAT, "line %u has no answer that is text", row->line);
+}
+
 toque_status tq_labels_score(const tq_labels *labels, tq_model *model, tq_chooser *chooser, const tq_hats *hats,
                              json_t *messages, json_t *tools, double *logp, bool *fits, toque_error *err) {
     tq_mem *mem = &model->ctx->mem;

@@ -3,6 +3,7 @@
 #define TQ_EVAL_LABELS_H
 
 #include "infer/choices.h"
+#include "train/rows.h"
 
 typedef struct tq_labels {
     tq_mem *mem;
@@ -14,6 +15,8 @@ toque_status tq_labels_read(tq_labels *labels, tq_mem *mem, const char *text, to
 void tq_labels_clear(tq_labels *labels);
 /* Its number; -1 for none of them. */
 int tq_labels_find(const tq_labels *labels, const char *s);
+/* The answer of a row of known label: its label, or its last message. EFORMAT without one. */
+toque_status tq_labels_truth(const tq_row *row, const char **truth, toque_error *err) TQ_MUST;
 /* logp [n]: each label as the answer to messages (without an assistant turn at their end), put behind them as the model
  * would be trained on it, its end-of-turn token included. *fits false: over the model's context, logp is not set. */
 toque_status tq_labels_score(const tq_labels *labels, tq_model *model, tq_chooser *chooser, const tq_hats *hats,

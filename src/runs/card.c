@@ -11,6 +11,7 @@ static void results(const tq_card *c, tq_buf *out) {
     if (!isnan(c->last_eval)) tq_buf_printf(out, "| held-out rows, last | %.4f |\n", c->last_eval);
     tq_buf_printf(out, "\n%lld optimizer steps (%.2f epochs); the adapter holds the values after step %lld.\n",
                   (long long)c->steps, c->epochs, (long long)c->kept_step);
+    if (c->baseline) tq_buf_printf(out, "\n%s\n", c->baseline);
     if (isnan(c->best_eval))
         tq_buf_puts(out, "No rows were held out, so these figures do not tell how it does on new ones.\n");
     else if (!isnan(c->base_eval) && c->best_eval >= c->base_eval)

@@ -18,6 +18,7 @@ typedef struct tq_card {
     double epochs;
     double first_loss, last_loss;           /* of the training steps */
     double base_eval, best_eval, last_eval; /* NAN: no evaluation */
+    const char *baseline;                   /* what a cheap model reaches on the held-out rows, or NULL */
     const char *recipe;                     /* YAML */
 } tq_card;
 

@@ -23,6 +23,7 @@ bool tq_unicode_is_space(uint32_t cp);       /* the property White_Space */
 bool tq_unicode_is_control(uint32_t cp);     /* general category Cc, Cf, Co or Cs */
 bool tq_unicode_is_punctuation(uint32_t cp); /* general category P* */
 bool tq_unicode_is_mark(uint32_t cp);        /* general category Mn */
+bool tq_unicode_is_word(uint32_t cp);        /* a letter, a number (L*, N*) or _ */
 uint32_t tq_unicode_lower(uint32_t cp);      /* simple lower case */
 /* The canonical decomposition (NFD) of one code point: 1 to 4 code points, not reordered among neighbours. */
 enum { TQ_UNICODE_NFD_MAX = 8 };

@@ -7,18 +7,22 @@
 
 #include "train/auto_targets.h"
 
-static toque_status load_rows(tq_tune *t, tq_dataset *set, const tq_option_list *paths, toque_error *err) {
+tq_data_options tq_tune_data_options(const tq_tune *t, const tq_option_list *paths) {
     const tq_recipe *r = t->recipe;
-    tq_data_options o = {.paths = paths->items,
-                         .n_paths = paths->len,
-                         .format = r->format,
-                         .prompt_column = r->prompt_column,
-                         .answer_column = r->answer_column,
-                         .text_column = r->text_column,
-                         .label_column = r->label_column,
-                         .system = r->system,
-                         .train_on = (tq_train_on)r->train_on,
-                         .max_length = (int)r->max_length};
+    return (tq_data_options){.paths = paths->items,
+                             .n_paths = paths->len,
+                             .format = r->format,
+                             .prompt_column = r->prompt_column,
+                             .answer_column = r->answer_column,
+                             .text_column = r->text_column,
+                             .label_column = r->label_column,
+                             .system = r->system,
+                             .train_on = (tq_train_on)r->train_on,
+                             .max_length = (int)r->max_length};
+}
+
+static toque_status load_rows(tq_tune *t, tq_dataset *set, const tq_option_list *paths, toque_error *err) {
+    tq_data_options o = tq_tune_data_options(t, paths);
     TQ_TRY(tq_dataset_load(set, t->model, &o, err));
     tq_buf_puts(&t->notes, set->notes.data);
     return TOQUE_OK;

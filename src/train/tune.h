@@ -35,9 +35,10 @@ typedef struct tq_tune {
     tq_progress_state at;
     float *best; /* [adapter->n] with keep best */
     json_t *inputs;
-    bool other_machine; /* by the caller, before tq_tune_start: going on elsewhere is a warning, not an error */
-    int64_t saved;      /* the step of the checkpoint that holds this state; -1: none */
-    int64_t resumed;    /* the step that this process began at */
+    bool other_machine;   /* by the caller, before tq_tune_start: going on elsewhere is a warning, not an error */
+    const char *baseline; /* by the caller, before the card is written: a sentence for it, or NULL */
+    int64_t saved;        /* the step of the checkpoint that holds this state; -1: none */
+    int64_t resumed;      /* the step that this process began at */
 } tq_tune;
 
 typedef struct tq_tune_events { /* each may be NULL */
@@ -52,6 +53,8 @@ typedef struct tq_tune_events { /* each may be NULL */
 toque_status tq_tune_open(tq_tune *t, tq_ctx *ctx, tq_recipe *recipe, const tq_option_set *given,
                           toque_error *err) TQ_MUST;
 void tq_tune_close(tq_tune *t); /* accepts a zeroed struct */
+/* How the rows of these files are read. */
+tq_data_options tq_tune_data_options(const tq_tune *t, const tq_option_list *paths);
 bool tq_tune_has_held_out(const tq_tune *t);
 /* The figures of the data as lines: rows, dropped, tokens, quantiles of their lengths. */
 bool tq_tune_describe_data(const tq_tune *t, tq_buf *out);

@@ -257,6 +257,7 @@ toque_status tq_tune_write_card(tq_tune *t, const char *recipe_yaml, toque_error
                     .base_eval = t->at.base_eval,
                     .best_eval = t->at.best_eval,
                     .last_eval = t->at.last_eval,
+                    .baseline = t->baseline,
                     .recipe = recipe_yaml};
     tq_buf text;
     tq_buf_init(&text, &t->ctx->mem, 1 << 20);
