@@ -29,8 +29,8 @@ static bool reserve(tq_mem *mem, size_t bytes) {
     return true;
 }
 
-/* Large blocks in pages of 2 MB, where the system has them on request: a five-hundredth of the faults and of the entries
- * that address translation must hold. */
+/* Large blocks in pages of 2 MB, where the system has them on request: a five-hundredth of the faults and of the
+ * entries that address translation must hold. */
 static void ask_for_huge_pages(char *p, size_t bytes) {
 #ifdef __linux__
     size_t skip = (HUGE_PAGE - (uintptr_t)p % HUGE_PAGE) % HUGE_PAGE;
