@@ -15,7 +15,8 @@ typedef enum tq_rng_stream {
     TQ_RNG_SHUFFLE,
     TQ_RNG_DROPOUT,
     TQ_RNG_SAMPLE,
-    TQ_RNG_SPLIT
+    TQ_RNG_SPLIT,
+    TQ_RNG_NOISE
 } tq_rng_stream;
 
 /* A sequence of draws: (seed, stream, a, b) name it, `at` counts within it. */

@@ -215,6 +215,7 @@ toque_status tq_machine_forward(tq_machine *m, const tq_pass *pass, toque_error 
     e->segments = pass->segments;
     e->n_segments = pass->n_segments;
     e->seed = pass->seed;
+    e->noise = e->train ? pass->noise : 0;
     if (e->train) {
         memset(m->stream_grad[c->L % 2], 0, sizeof(float) * (size_t)pass->T * (size_t)c->C);
         const int lowest = lowest_trained(m, pass); /* -1: the embedding */

@@ -19,7 +19,8 @@ typedef struct tq_pass {
     int T;
     const tq_segment *segments; /* gapless, in order of rows */
     int n_segments;
-    uint64_t seed; /* of dropout (TRAIN) */
+    uint64_t seed; /* of dropout and noise (TRAIN) */
+    float noise;   /* NEFTune's alpha (TRAIN), 0: none */
 } tq_pass;
 
 typedef struct tq_plan {

@@ -129,7 +129,7 @@ typedef struct tq_segment {
     int pos;             /* position of the first row; kv->length when there is a cache */
     tq_kv *kv;           /* keys and values are read from and appended to; NULL: the segment stands alone */
     const tq_hats *hats; /* NULL: the base */
-    uint32_t id, use;    /* the data row's identity and how often it was used, for dropout */
+    uint32_t id, use;    /* the data row's identity and how often it was used, for dropout and noise */
 } tq_segment;
 
 enum { TQ_MAX_BUFFERS = 20, TQ_MAX_STEPS = 24 };
@@ -180,7 +180,8 @@ struct tq_exec {
     float *outer;  /* [max rank, max width]: a gradient before it is turned */
     float *turned; /* [T, max width]: an input or gradient as the base product gets it */
     int max_rank;
-    uint64_t seed; /* of dropout */
+    uint64_t seed; /* of dropout and noise */
+    float noise;   /* NEFTune's alpha; 0: none */
 };
 
 typedef struct tq_op {

@@ -1,5 +1,10 @@
 /* The first step of a pass: out = scale E[token] (+ P[position] + Y[0]), with learned positions and token types where
- * the model has them. All rows are of token type 0: one text a segment. */
+ * the model has them. All rows are of token type 0: one text a segment. In training, NEFTune (Jain et al. 2023, arXiv
+ * 2310.05914) adds to each value a number by chance between -a / sqrt(n C) and a / sqrt(n C), n the segment's tokens.
+ */
+#include <math.h>
+
+#include "base/rng.h"
 #include "ops/op.h"
 
 /* Row i of a table of any type. */
@@ -13,6 +18,20 @@ static void row_of(const tq_exec *e, const tq_weight *table, int64_t i, float *o
         for (int64_t first_ = (e)->segments[i_].row, t = first_ > (t0) ? first_ : (t0),                                \
                      pos = (e)->segments[i_].pos + t - first_;                                                         \
              t < (t1) && t < first_ + (e)->segments[i_].n; t++, pos++)
+
+/* Numbers are keyed by the row's identity, its use and the position, so packing and recomputation change none. */
+static void add_noise(const tq_exec *e, const tq_segment *seg, int64_t pos, float *x, int64_t C) {
+    double size = (double)e->noise / sqrt((double)seg->n * (double)C);
+    uint32_t key[2] = {(uint32_t)e->seed ^ seg->use * 0x9E3779B9u, (uint32_t)(e->seed >> 32) ^ TQ_RNG_NOISE}, word[4];
+    uint32_t counter[4] = {0, seg->id, (uint32_t)pos, 0};
+    for (int64_t i = 0; i < C; i++) {
+        if (i % 4 == 0) {
+            counter[0] = (uint32_t)(i / 4);
+            tq_philox(word, counter, key);
+        }
+        x[i] += (float)(size * (2 * ((double)word[i % 4] + 0.5) / 4294967296.0 - 1));
+    }
+}
 
 static void embed_fwd(tq_exec *e, tq_worker *w, const tq_step *s) {
     const tq_weight *positions = &e->weights[TQ_ROLE_POSITIONS], *types = &e->weights[TQ_ROLE_TYPES];
@@ -31,6 +50,7 @@ static void embed_fwd(tq_exec *e, tq_worker *w, const tq_step *s) {
             row_of(e, positions, pos, more);
             e->k->add(x, x, more, C);
         }
+        if (e->noise > 0) add_noise(e, &e->segments[i_], pos, x, C);
     }
 }
 

@@ -135,6 +135,7 @@ static toque_status run_pass(tq_trainer *t, int i, tq_step_result *result, toque
     const tq_batch_pass *p = &b->passes[i];
     const tq_objective *objective = t->o.objective;
     tq_pass pass = tq_batch_pass_at(b, i, TQ_PASS_TRAIN, t->o.seed);
+    pass.noise = (float)t->o.noise;
     TQ_TRY(tq_machine_forward(t->machine, &pass, err));
     const tq_target *targets = b->targets + p->target;
     float *logp = b->logp + p->target, *coef = b->coef + p->target;

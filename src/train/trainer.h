@@ -21,6 +21,7 @@ typedef struct tq_trainer_options {
     const tq_optimizer *optimizer;
     tq_schedule schedule;
     double weight_decay, clip; /* clip 0: never */
+    double noise;              /* NEFTune's alpha; 0: none */
     double ema;                /* decay of an average of the values, which evaluations then use; 0: none */
     int rows;                  /* of a step: batch_size x grad_accum */
     bool packing, shuffle;

@@ -28,6 +28,7 @@ typedef struct setting {
     int threads, n_rows, longest, rows, rank;
     bool unpacked, file_order, dft, sgd;
     float dropout;
+    double noise;
     double lr, weight_decay;
     size_t max_bytes;
     bool recompute;
@@ -44,6 +45,7 @@ static toque_status start_trainer(bench *b, setting s, toque_error *err) {
                             .schedule = {.kind = TQ_SCHEDULE_CONSTANT, .lr = s.lr ? s.lr : 1e-2, .total = 100},
                             .clip = 1,
                             .weight_decay = s.weight_decay,
+                            .noise = s.noise,
                             .rows = s.rows ? s.rows : 8,
                             .packing = !s.unpacked,
                             .shuffle = !s.file_order,
@@ -167,7 +169,7 @@ static void packing_changes_nothing(void **state) {
     (void)state;
     for (int dropout = 0; dropout < 2; dropout++) {
         tq_step_result packed, alone;
-        setting s = {.n_rows = 24, .rows = 24, .dropout = dropout ? 0.3f : 0};
+        setting s = {.n_rows = 24, .rows = 24, .dropout = dropout ? 0.3f : 0, .noise = dropout ? 5 : 0};
         double a = gradient(s, one, N_VALUES, &packed);
         s.unpacked = true;
         double b = gradient(s, two, N_VALUES, &alone);
@@ -177,6 +179,23 @@ static void packing_changes_nothing(void **state) {
         double d = distance(one, two);
         if (!(d < 1e-5)) fail_msg("gradients differ by %g", d);
     }
+}
+
+static void noise_is_of_training_alone(void **state) {
+    (void)state;
+    bench quiet, noisy;
+    toque_error err;
+    tq_step_result result;
+    double quiet_loss, noisy_loss;
+    double a = gradient((setting){0}, one, N_VALUES, NULL), b = gradient((setting){.noise = 5}, two, N_VALUES, &result);
+    assert_true(isfinite(b) && distance(one, two) > 1e-3 && a > 0);
+    open_bench(&quiet, (setting){0});
+    open_bench(&noisy, (setting){.noise = 5});
+    check(tq_trainer_evaluate(&quiet.trainer, &quiet.data, &quiet_loss, NULL, &err), &err);
+    check(tq_trainer_evaluate(&noisy.trainer, &noisy.data, &noisy_loss, NULL, &err), &err);
+    assert_true(quiet_loss == noisy_loss && result.loss != quiet_loss);
+    close_bench(&quiet);
+    close_bench(&noisy);
 }
 
 static void the_order_within_a_step_changes_nothing(void **state) {
@@ -410,6 +429,7 @@ int main(void) {
         cmocka_unit_test(a_batch_is_overfitted),
         cmocka_unit_test(a_step_is_the_token_weighted_mean_of_its_rows),
         cmocka_unit_test(packing_changes_nothing),
+        cmocka_unit_test(noise_is_of_training_alone),
         cmocka_unit_test(the_order_within_a_step_changes_nothing),
         cmocka_unit_test(a_row_weight_counts_like_copies),
         cmocka_unit_test(any_number_of_threads_gives_the_same_bytes),

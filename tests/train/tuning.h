@@ -41,9 +41,25 @@ static inline void ask(request *r, const char *data, const char *const *flags) {
         fail_msg("%s", err.message);
 }
 
-static const char *const usual[] = {
-    "--epochs",     "2", "--batch-size", "4",   "--rank",    "4",   "--lr", "5e-3", "--save-every", "3",
-    "--eval-every", "2", "--eval-split", "0.2", "--dropout", "0.1", NULL};
+static const char *const usual[] = {"--epochs",
+                                    "2",
+                                    "--batch-size",
+                                    "4",
+                                    "--rank",
+                                    "4",
+                                    "--lr",
+                                    "5e-3",
+                                    "--save-every",
+                                    "3",
+                                    "--eval-every",
+                                    "2",
+                                    "--eval-split",
+                                    "0.2",
+                                    "--dropout",
+                                    "0.1",
+                                    "--neftune-alpha",
+                                    "5",
+                                    NULL};
 
 typedef struct script { /* what happens in the middle of a run */
     tq_ctx *ctx;
