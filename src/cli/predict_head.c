@@ -90,7 +90,9 @@ static toque_status spans_of(const tq_head *h, tq_mem *mem, const char *text, fl
     spans s = {.r = r, .text = text, .share = share, .list = json_array()};
     for (int t = 0; said && share && t < r->items; t++, y += h->n) {
         said[t] = -1;
-        if (r->start[t] >= r->end[t]) continue; /* a special token */
+        uint32_t a = r->start[t];
+        while (a < r->end[t] && strchr(" \t\r\n", text[a])) a++;
+        if (a >= r->end[t]) continue; /* a special token, or a space, whose class is not learned */
         tq_head_shares(h, y);
         said[t] = 0;
         for (int i = 1; i < h->n; i++)
