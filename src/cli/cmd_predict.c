@@ -59,6 +59,7 @@ enum { RING = 64 }; /* rows in work: read, but not yet written */
 
 typedef struct pending {
     bool done;
+    char *text;      /* of a row that a head reads */
     const char *raw; /* into the reader's text */
     size_t raw_len;
     tq_prediction p;
@@ -75,18 +76,27 @@ typedef struct job {
     tq_labels labels;
     tq_chooser *chooser;
     tq_decoder *decoder;
+    const tq_head *head; /* or NULL */
+    tq_reader *reader;
     tq_progress progress;
     pending ring[RING];
     size_t n_rows, next, written; /* rows of the file; read; written */
     size_t failed;
 } job;
 
+/* Puts file and line in front of a row's error. */
+static toque_status at_line(const job *j, const tq_row *row, toque_status status, toque_error *err) {
+    return status == TOQUE_OK ? status : tq_error_prefix(err, status, "%s: line %u", j->in, row->line);
+}
+
 /* Reads all rows once: nothing is computed for a file with a broken row. Chooses column names that no row has. */
 static toque_status look_through(job *j, toque_error *err) {
     tq_rows *rows;
     int suffix = 1;
-    snprintf(j->out.answer, sizeof j->out.answer, "answer");
-    snprintf(j->out.probability, sizeof j->out.probability, "probability");
+    const char *answer = "answer", *probability = "probability";
+    if (j->head) tq_predict_names(j->head, &answer, &probability);
+    snprintf(j->out.answer, sizeof j->out.answer, "%s", answer);
+    snprintf(j->out.probability, sizeof j->out.probability, "%s", probability ? probability : "");
     TQ_TRY(tq_rows_open(&rows, &j->cli->mem, j->in, &j->data, err));
     tq_row row;
     bool more = true, again = false;
@@ -103,11 +113,14 @@ static toque_status look_through(job *j, toque_error *err) {
             continue;
         }
         j->n_rows++;
-        while (tq_rows_has_column(rows, j->out.answer) || tq_rows_has_column(rows, j->out.probability)) {
+        tq_string text;
+        if (j->head) TQ_GO(at_line(j, &row, tq_row_text(&row, j->data.text_column, &text, err), err));
+        while (tq_rows_has_column(rows, j->out.answer) ||
+               (probability && tq_rows_has_column(rows, j->out.probability))) {
             again = true;
             suffix++;
-            snprintf(j->out.answer, sizeof j->out.answer, "answer_%d", suffix);
-            snprintf(j->out.probability, sizeof j->out.probability, "probability_%d", suffix);
+            snprintf(j->out.answer, sizeof j->out.answer, "%s_%d", answer, suffix);
+            if (probability) snprintf(j->out.probability, sizeof j->out.probability, "%s_%d", probability, suffix);
         }
     }
     if (status == TOQUE_OK && j->n_rows == 0) status = TQ_FAIL(err, EFORMAT, "%s holds no rows", j->in);
@@ -116,8 +129,9 @@ static toque_status look_through(job *j, toque_error *err) {
     if (status == TOQUE_OK && !tq_rows_is_json(rows) && !tq_rows_is_csv(rows, &delimiter, &crlf))
         status = TQ_FAIL(err, EINVAL, "%s is one text: predict takes JSONL, CSV or TSV (--format)", j->in);
     if (status == TOQUE_OK && suffix > 1)
-        tq_cli_note(j->cli, "%s has a column \"answer\" or \"probability\": the new ones are %s and %s", j->in,
-                    j->out.answer, j->out.probability);
+        tq_cli_note(j->cli, "%s has a column \"%s\"%s%s: the new %s %s%s%s", j->in, answer,
+                    probability ? " or \"probability\"" : "", "", probability ? "ones are" : "one is", j->out.answer,
+                    probability ? " and " : "", j->out.probability);
 done:
     tq_rows_close(rows);
     return status;
@@ -209,6 +223,8 @@ static toque_status flush(job *j, toque_error *err) {
         TQ_TRY(tq_predict_put(&j->out, e->raw, e->raw_len, &e->p, err));
         j->failed += e->p.answer == NULL;
         tq_free(&j->loaded.ctx->mem, e->p.answer);
+        tq_free(&j->loaded.ctx->mem, e->p.shares);
+        tq_free(&j->cli->mem, e->text);
         *e = (pending){0};
     }
     tq_progress_update(&j->progress, j->written, NULL);
@@ -223,8 +239,23 @@ static toque_status on_done(void *arg, size_t id, tq_prediction *p, toque_error 
     return TOQUE_OK;
 }
 
+/* Gives a row to the head. */
+static toque_status begin_reading(job *j, const tq_row *row, toque_error *err) {
+    pending *e = &j->ring[j->next % RING];
+    tq_string text;
+    *e = (pending){.raw = row->raw, .raw_len = row->raw_len};
+    toque_status status = tq_row_text(row, j->data.text_column, &text, err);
+    if (status == TOQUE_OK && !(e->text = tq_strndup(&j->cli->mem, text.data, text.len))) status = TQ_NOMEM(err);
+    if (status == TOQUE_OK) status = tq_reader_add(j->reader, j->next, text.data, text.len, err);
+    if (status == TOQUE_OK && e->done && !e->p.answer)
+        tq_cli_warn(j->cli, "%s: line %u is longer than the model's context of %d tokens: it gets no answer", j->in,
+                    row->line, j->loaded.model->config.context);
+    return at_line(j, row, status, err);
+}
+
 /* Begins row number j->next: a slot of the decoder, or at once with labels. */
 static toque_status begin(job *j, const tq_row *row, toque_error *err) {
+    if (j->reader) return begin_reading(j, row, err);
     pending *e = &j->ring[j->next % RING];
     *e = (pending){.raw = row->raw, .raw_len = row->raw_len};
     json_t *messages = question(j, row);
@@ -280,9 +311,30 @@ static toque_status predict_all(job *j, toque_error *err) {
                            j->out.path ? ": the same command goes on from there" : "");
         TQ_TRY(fill(j, &more, err));
         if (j->decoder) TQ_TRY(tq_decoder_step(j->decoder, err));
+        if (j->reader) TQ_TRY(tq_reader_flush(j->reader, err));
         TQ_TRY(flush(j, err));
     }
     tq_progress_end(&j->progress, NULL);
+    return TOQUE_OK;
+}
+
+/* A head reads a text column; what is about answers that are written has no use. */
+static toque_status head_options(job *j, toque_error *err) {
+    static const char *const unused[] = {"labels", "n", "prompt_column", "answer_column", "label_column", "system"};
+    for (size_t i = 0; i < sizeof unused / sizeof unused[0]; i++)
+        if (tq_options_given(&j->cli->set, unused[i]))
+            return TQ_FAIL(err, EINVAL, "%s has no use here: the adapter's head (%s) reads a text, --text-column",
+                           unused[i], tq_head_kind_name(j->head->kind));
+    j->data.fields = true;
+    if (!j->data.text_column) j->data.text_column = "text";
+    return TOQUE_OK;
+}
+
+static toque_status on_reading(void *arg, size_t id, const tq_reading *r, toque_error *err) {
+    job *j = arg;
+    pending *e = &j->ring[id % RING];
+    TQ_TRY(tq_predict_reading(j->head, &j->loaded.ctx->mem, e->text, r, j->out.csv, &e->p, err));
+    e->done = true;
     return TOQUE_OK;
 }
 
@@ -292,14 +344,20 @@ static toque_status open_job(job *j, toque_error *err) {
     if (o->out && !o->overwrite && strcmp(o->out, "-") != 0 && tq_path_exists(o->out))
         return TQ_FAIL(err, EINVAL, "%s is there already: --overwrite replaces it", o->out);
     if (o->labels) TQ_TRY(tq_labels_read(&j->labels, &j->cli->mem, o->labels, err));
-    TQ_TRY(look_through(j, err));
+    if (!o->adapters.adapters.len) TQ_TRY(look_through(j, err)); /* an adapter may have a head, which reads otherwise */
     TQ_TRY(tq_cli_load(&j->loaded, j->cli, &o->model, &o->adapters, err));
     tq_cli_catch_interrupt(j->cli);
+    TQ_TRY(tq_cli_head(&j->loaded, &j->head, err));
+    if (j->head) TQ_TRY(head_options(j, err));
+    if (o->adapters.adapters.len) TQ_TRY(look_through(j, err));
     tq_model *model = j->loaded.model;
     TQ_TRY(tq_rows_open(&j->rows, &j->cli->mem, j->in, &j->data, err));
     TQ_TRY(make_key(j, key, err));
     TQ_TRY(tq_predict_open(&j->out, j->cli, o->out, j->rows, key, o->resume, err));
     if (j->out.kept) tq_cli_note(j->cli, "%zu rows were answered before and are kept", j->out.kept);
+    if (j->head)
+        return tq_reader_new(&j->reader, model, tq_cli_hats(&j->loaded), j->loaded.max_rank, j->head, on_reading, j,
+                             err);
     if (o->labels) return tq_chooser_new(&j->chooser, model, j->loaded.max_rank, err);
     int n = o->n < model->config.context ? (int)o->n : model->config.context;
     return tq_decoder_new(&j->decoder, model, tq_cli_hats(&j->loaded), j->loaded.max_rank, n, on_done, j, err);
@@ -308,6 +366,11 @@ static toque_status open_job(job *j, toque_error *err) {
 static void close_job(job *j) {
     for (size_t i = 0; i < RING; i++)
         if (j->ring[i].p.answer) tq_free(&j->loaded.ctx->mem, j->ring[i].p.answer);
+    for (size_t i = 0; i < RING; i++) {
+        if (j->ring[i].p.shares) tq_free(&j->loaded.ctx->mem, j->ring[i].p.shares);
+        tq_free(&j->cli->mem, j->ring[i].text);
+    }
+    tq_reader_free(j->reader);
     tq_decoder_free(j->decoder);
     tq_chooser_free(j->chooser);
     tq_predict_close(&j->out);

@@ -240,6 +240,23 @@ static toque_status report_json(tq_cli *cli, const watcher *w, const tq_metrics_
     return tq_cli_json(cli, o, err);
 }
 
+/* How a head answers the held-out rows at the end, and with new labels how the old ones fared. */
+static toque_status report_head(const tq_tune *t, toque_error *err) {
+    if (t->figures.head) {
+        tq_buf out;
+        tq_buf_init(&out, &t->ctx->mem, 1 << 24);
+        toque_status status = tq_figures_print(&t->figures, &out, err);
+        if (status == TOQUE_OK) printf("%s", out.data);
+        tq_buf_clear(&out);
+        if (status != TOQUE_OK) return status;
+    }
+    if (t->recipe->add_labels && t->old_rows[0] && t->old_rows[1])
+        printf("held-out rows of the %d old labels: %.1f %% right before (among the old labels), %.1f %% after\n",
+               t->old_labels, 100 * (double)t->old_right[0] / (double)t->old_rows[0],
+               100 * (double)t->old_right[1] / (double)t->old_rows[1]);
+    return TOQUE_OK;
+}
+
 static toque_status report(tq_cli *cli, const watcher *w, toque_error *err) {
     const tq_tune *t = w->tune;
     const tq_progress_state *at = &t->at;
@@ -262,8 +279,13 @@ static toque_status report(tq_cli *cli, const watcher *w, toque_error *err) {
     if (!isnan(at->best_eval) && at->best_eval >= at->base_eval)
         tq_cli_warn(cli, "the held-out loss never fell below the base model's: this adapter did not help "
                          "(more rows, a lower lr or fewer epochs may)");
-    printf("run: %s\n  toque chat -m %s -a %s\n  toque generate -m %s -a %s -p \"...\"\n", t->run.dir, t->recipe->model,
-           t->run.dir, t->recipe->model, t->run.dir);
+    if (t->trainer.head) TQ_GO(report_head(t, err));
+    printf("run: %s\n", t->run.dir);
+    if (t->trainer.head)
+        printf("  toque predict -m %s -a %s ROWS.csv --text-column text -o OUT.csv\n", t->recipe->model, t->run.dir);
+    else
+        printf("  toque chat -m %s -a %s\n  toque generate -m %s -a %s -p \"...\"\n", t->recipe->model, t->run.dir,
+               t->recipe->model, t->run.dir);
 done:
     tq_metrics_series_clear(&series);
     return status;

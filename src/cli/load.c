@@ -86,6 +86,17 @@ toque_status tq_cli_load(tq_cli_loaded *l, tq_cli *cli, const tq_cli_model *mode
     return status;
 }
 
+toque_status tq_cli_head(const tq_cli_loaded *l, const tq_head **head, toque_error *err) {
+    *head = NULL;
+    for (int i = 0; i < l->hats.n; i++) {
+        const tq_adapter *a = l->items[i].adapter;
+        if (a->n_heads && *head)
+            return TQ_FAIL(err, EINVAL, "two adapters have a head, the second is %.300s: wear one of them", a->name);
+        if (a->n_heads) *head = &a->heads[0];
+    }
+    return TOQUE_OK;
+}
+
 void tq_cli_unload(tq_cli_loaded *l) {
     for (int i = 0; i < l->n; i++) tq_adapter_free(l->adapters[i]);
     if (l->cli) {

@@ -29,6 +29,8 @@ toque_status tq_cli_load(tq_cli_loaded *l, tq_cli *cli, const tq_cli_model *mode
 toque_status tq_cli_wear(tq_cli_loaded *l, const char *text, bool alone, toque_error *err) TQ_MUST;
 /* NULL when no adapter is worn. */
 const tq_hats *tq_cli_hats(const tq_cli_loaded *l);
+/* The head that a worn adapter has, or NULL; EINVAL when several have one. */
+toque_status tq_cli_head(const tq_cli_loaded *l, const tq_head **head, toque_error *err) TQ_MUST;
 void tq_cli_unload(tq_cli_loaded *l);
 
 /* The file and its tokenizer; no tensor is looked at, and the architecture may be unknown. Allocated in &cli->mem;

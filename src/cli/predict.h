@@ -5,12 +5,15 @@
 #include "cli/cli.h"
 #include "cli/load.h"
 #include "eval/labels.h"
+#include "infer/reader.h"
 #include "train/rows.h"
 
 /* What a row gets. */
 typedef struct tq_prediction {
     char *answer; /* owned (the context's memory), or NULL: there is none, the row is too long */
     size_t len;
+    bool json;          /* the answer is JSON, not a text */
+    char *shares;       /* owned, in place of the probability: JSON or a table's field; or NULL */
     double probability; /* of the answer: the product over its tokens; with labels: its share among them */
 } tq_prediction;
 typedef toque_status tq_predicted_fn(void *arg, size_t id, tq_prediction *p,
@@ -30,6 +33,13 @@ toque_status tq_decoder_add(tq_decoder *d, size_t id, const tq_token *prompt, in
 /* One token for every active row; fn is called for the rows that are done. */
 toque_status tq_decoder_step(tq_decoder *d, toque_error *err) TQ_MUST;
 
+/* --- heads (predict_head.c) --- */
+/* The names of the new columns; *probability NULL: there is none. */
+void tq_predict_names(const tq_head *h, const char **answer, const char **probability);
+/* What a head says of a text; csv: lists as a table's field. */
+toque_status tq_predict_reading(const tq_head *h, tq_mem *mem, const char *text, const tq_reading *r, bool csv,
+                                tq_prediction *p, toque_error *err) TQ_MUST;
+
 /* --- the output -----------------------------------------------------------------------------------------------------
  */
 typedef struct tq_predict_out {
@@ -40,7 +50,7 @@ typedef struct tq_predict_out {
     int fd;
     bool csv, crlf;
     char delimiter;
-    char answer[24], probability[24]; /* names of the new columns */
+    char answer[24], probability[24]; /* names of the new columns; "": there is none */
     size_t kept;                      /* rows that an earlier run wrote */
     double synced;
     tq_buf line;

@@ -95,8 +95,9 @@ static toque_status put_header(tq_predict_out *out, const tq_rows *rows, toque_e
     const char *header = tq_rows_header(rows, &n);
     tq_buf_reset(&out->line);
     tq_buf_put(&out->line, header, n);
-    tq_buf_printf(&out->line, "%c%s%c%s%s", out->delimiter, out->answer, out->delimiter, out->probability,
-                  out->crlf ? "\r\n" : "\n");
+    tq_buf_printf(&out->line, "%c%s", out->delimiter, out->answer);
+    if (out->probability[0]) tq_buf_printf(&out->line, "%c%s", out->delimiter, out->probability);
+    tq_buf_puts(&out->line, out->crlf ? "\r\n" : "\n");
     TQ_TRY(tq_buf_status(&out->line, "the header", err));
     return write_bytes(out, out->line.data, out->line.len, err);
 }
@@ -127,16 +128,20 @@ static void put_json(tq_predict_out *out, const char *raw, size_t n, const tq_pr
     while (n > 0 && raw[n - 1] != '}') n--;
     if (n) n--;
     for (size_t i = 0; i < n; i++) tq_buf_putc(&out->line, raw[i] == '\n' || raw[i] == '\r' ? ' ' : raw[i]);
-    json_t *answer = p->answer ? json_stringn(p->answer, p->len) : json_null();
+    json_t *answer = p->answer && !p->json ? json_stringn(p->answer, p->len) : json_null();
     char *text = json_dumps(answer, JSON_ENCODE_ANY);
     json_decref(answer);
     if (!text) out->line.failed = true;
-    tq_buf_printf(&out->line, ", \"%s\": %s, \"%s\": ", out->answer, text ? text : "", out->probability);
+    tq_buf_printf(&out->line, ", \"%s\": %s", out->answer, p->answer && p->json ? p->answer : text ? text : "");
     free(text);
-    if (p->answer)
-        tq_buf_printf(&out->line, "%.6g}\n", p->probability);
-    else
-        tq_buf_puts(&out->line, "null}\n");
+    if (out->probability[0]) tq_buf_printf(&out->line, ", \"%s\": ", out->probability);
+    if (out->probability[0] && p->shares)
+        tq_buf_puts(&out->line, p->shares);
+    else if (out->probability[0] && p->answer)
+        tq_buf_printf(&out->line, "%.6g", p->probability);
+    else if (out->probability[0])
+        tq_buf_puts(&out->line, "null");
+    tq_buf_puts(&out->line, "}\n");
 }
 
 toque_status tq_predict_put(tq_predict_out *out, const char *raw, size_t raw_len, const tq_prediction *p,
@@ -146,8 +151,11 @@ toque_status tq_predict_put(tq_predict_out *out, const char *raw, size_t raw_len
         tq_buf_put(&out->line, raw, raw_len);
         tq_buf_putc(&out->line, out->delimiter);
         if (p->answer) tq_csv_put(&out->line, p->answer, p->len, out->delimiter);
-        tq_buf_putc(&out->line, out->delimiter);
-        if (p->answer) tq_buf_printf(&out->line, "%.6g", p->probability);
+        if (out->probability[0]) tq_buf_putc(&out->line, out->delimiter);
+        if (out->probability[0] && p->shares)
+            tq_csv_put(&out->line, p->shares, strlen(p->shares), out->delimiter);
+        else if (out->probability[0] && p->answer)
+            tq_buf_printf(&out->line, "%.6g", p->probability);
         tq_buf_puts(&out->line, out->crlf ? "\r\n" : "\n");
     } else {
         put_json(out, raw, raw_len, p);

@@ -40,7 +40,6 @@ bool tq_peft_uses(const tq_peft *kind, const char *key) {
 
 toque_status tq_adapter_blank(tq_adapter **result, tq_model *model, const char *name, toque_error *err) {
     *result = NULL;
-    TQ_TRY(tq_model_need_head(model, "an adapter", err));
     tq_mem *mem = &model->ctx->mem;
     tq_adapter *a = TQ_NEW(mem, tq_adapter);
     if (!a) return TQ_NOMEM(err);
@@ -70,6 +69,11 @@ static toque_status set_up(tq_adapter *a, const tq_adapter_options *o, toque_err
     if (a->kind->table_cols && (o->virtual_tokens < 1 || o->virtual_tokens >= a->model->config.context / 2))
         return TQ_FAIL(err, EINVAL, "virtual_tokens is %d, expected 1 to half of the model's context of %d",
                        o->virtual_tokens, a->model->config.context);
+    if (a->model->config.arch->flags & TQ_ARCH_ENCODER && a->kind->decoders)
+        return TQ_FAIL(err, EUNSUPPORTED, "method %s is for language models; %s is an encoder", a->kind->name,
+                       tq_gguf_path(a->model->gguf));
+    if (o->pissa && o->n_heads) return TQ_FAIL(err, EINVAL, "init pissa is for objectives without a head");
+    TQ_TRY(tq_adapter_set_heads(a, o->heads, o->n_heads, err));
     a->prefix.n = a->kind->table_cols ? o->virtual_tokens : 0;
     a->rank = o->rank;
     a->alpha = o->alpha;
@@ -96,6 +100,7 @@ toque_status tq_adapter_new(tq_adapter **result, tq_model *model, const tq_adapt
     tq_site_state *states = a->states;
     if (a->kind->init_table) a->kind->init_table(a, o->seed);
     for (size_t s = 0; s < a->n_sites; s++) a->kind->init(&states[s], o->seed, (uint32_t)s);
+    tq_adapter_init_heads(a, o->seed);
     if (o->pissa) status = tq_pissa_start(a, o->seed, err);
     if (status != TOQUE_OK) {
         tq_adapter_free(a);
@@ -109,19 +114,15 @@ toque_status tq_adapter_new(tq_adapter **result, tq_model *model, const tq_adapt
 toque_status tq_adapter_train(tq_adapter *a, toque_error *err) {
     if (!a->grads) a->grads = TQ_NEW_ARRAY(&a->model->ctx->mem, float, a->n);
     if (!a->grads) return TQ_NOMEM(err);
-    for (size_t i = a->n_site_ranges; i < a->n_ranges; i++) {
+    for (size_t i = a->n_site_ranges; i < a->n_body_ranges; i++) {
         const tq_range *r = &a->ranges[i];
         float *grad = a->grads + r->start;
-        if (r->role == TQ_ROLE_EMBEDDING) {
-            a->embedding.grad = grad;
-            if (a->head.data == a->embedding.data) a->head.grad = grad; /* tied */
-        } else if (r->role == TQ_ROLE_OUT_NORM) {
-            a->out_norm.grad = grad;
-        } else if (r->role == TQ_ROLE_HEAD) {
-            a->head.grad = grad;
-        } else {
-            a->weights[r->layer][r->role].grad = grad;
-        }
+        tq_adapter_weight(a, r->layer, r->role)->grad = grad;
+        if (r->role == TQ_ROLE_EMBEDDING && a->head.data == a->embedding.data) a->head.grad = grad; /* tied */
+    }
+    for (size_t i = a->n_body_ranges; i < a->n_ranges; i++) {
+        tq_head *h = &a->heads[a->ranges[i].part];
+        *(a->ranges[i].role == TQ_ROLE_SCORE ? &h->dweight : &h->dbias) = a->grads + a->ranges[i].start;
     }
     return TOQUE_OK;
 }
@@ -129,6 +130,7 @@ toque_status tq_adapter_train(tq_adapter *a, toque_error *err) {
 void tq_adapter_free(tq_adapter *a) {
     if (!a) return;
     tq_mem *mem = &a->model->ctx->mem;
+    tq_adapter_clear_heads(a);
     void *blocks[] = {a->grads,   a->values,  a->states, a->sites,        a->ranges,        a->derived, a->start,
                       a->weights, a->targets, a->own,    a->rank_pattern, a->alpha_pattern, a->name};
     for (size_t i = 0; i < sizeof blocks / sizeof blocks[0]; i++) tq_free(mem, blocks[i]);

@@ -6,10 +6,20 @@
 #ifndef TQ_MODEL_ADAPTER_H
 #define TQ_MODEL_ADAPTER_H
 
+#include "model/head.h"
 #include "model/model.h"
 
-/* Roles of own tensors outside the layers, and of a table of virtual tokens. */
-enum { TQ_ROLE_EMBEDDING = TQ_ROLE_COUNT, TQ_ROLE_OUT_NORM, TQ_ROLE_HEAD, TQ_ROLE_TABLE };
+/* Roles of own tensors outside the layers, of a table of virtual tokens, and of heads' weights and biases. */
+enum {
+    TQ_ROLE_EMBEDDING = TQ_ROLE_COUNT,
+    TQ_ROLE_OUT_NORM,
+    TQ_ROLE_HEAD,
+    TQ_ROLE_TABLE,
+    TQ_ROLE_POOLER,
+    TQ_ROLE_POOLER_BIAS,
+    TQ_ROLE_SCORE,
+    TQ_ROLE_SCORE_BIAS
+};
 
 typedef struct tq_range {
     char name[120]; /* in files: base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight */
@@ -17,7 +27,7 @@ typedef struct tq_range {
     int rows, cols;
     bool vector;     /* one-dimensional in files: [rows * cols] */
     int layer, role; /* layer -1: the embedding, L: final norm and head */
-    int part;        /* of a site; -1: an own tensor */
+    int part;        /* of a site; -1: an own tensor; of a head its number */
     bool decays;     /* weight decay applies: not to the model's norms and biases */
     float lr;        /* factor of the learning rate */
 } tq_range;
@@ -37,16 +47,20 @@ typedef struct tq_adapter {
     float *grads;                       /* [n] when it is trained, else NULL */
     size_t n;
     tq_range *ranges;
-    size_t n_ranges, n_site_ranges; /* those of sites come first */
-    tq_site *sites;                 /* [L * TQ_ROLE_COUNT]; NULL: none */
-    void *states;                   /* the sites' states */
+    size_t n_ranges, n_site_ranges,
+        n_body_ranges; /* first sites', then own tensors' (up to n_body_ranges), then heads' */
+    tq_site *sites;    /* [L * TQ_ROLE_COUNT]; NULL: none */
+    void *states;      /* the sites' states */
     size_t n_sites;
     float *derived;   /* what kinds compute from values and base */
     tq_prefix prefix; /* n > 0: of virtual tokens */
     float *start;     /* [n] PiSSA: the values that it began with and that are subtracted; NULL: nothing is */
     /* Own tensors: the model's weights with the trained ones in their places. weights NULL: none are trained. */
     tq_weight (*weights)[TQ_ROLE_COUNT]; /* [L] */
-    tq_weight embedding, out_norm, head;
+    tq_weight embedding, out_norm, head, pooler, pooler_bias, in_weights[TQ_ROLE_COUNT];
+    tq_head heads[TQ_MAX_HEADS];
+    int n_heads;
+    char task[16];      /* PEFT's task_type, as read */
     tq_type save_type;  /* of own tensors in model.safetensors: F32, F16 or BF16 */
     char base_hash[65]; /* of the model it was trained on; "" unknown */
 } tq_adapter;
@@ -65,7 +79,9 @@ typedef struct tq_adapter_options {
     /* The model's own tensors to train: comma-separated shell patterns of Hugging Face's parameter names
      * ("model.layers.29.*,*norm.weight"). NULL: the kind's default. */
     const char *own;
-    int virtual_tokens; /* of kinds that have them */
+    int virtual_tokens;   /* of kinds that have them */
+    const tq_head *heads; /* kind, read, n, labels, mean and deviation of each are looked at */
+    int n_heads;
     bool pissa; /* LoRA that starts from the base's largest singular values; saved as a LoRA of twice the rank */
     uint64_t seed;
 } tq_adapter_options;
@@ -73,6 +89,12 @@ typedef struct tq_adapter_options {
 /* A fresh adapter, which changes nothing yet (with pissa, but for rounding). EINVAL for targets that match nothing (the
  * message lists the names there are), a rank above a dimension, or when nothing is left to train. */
 toque_status tq_adapter_new(tq_adapter **a, tq_model *model, const tq_adapter_options *o, toque_error *err) TQ_MUST;
+/* Another adapter with the same values but for its heads, which are those given: rows of labels that the old head of
+ * that kind has too keep their weights, others start anew. */
+toque_status tq_adapter_with_heads(tq_adapter **a, const tq_adapter *old, const tq_head *heads, int n_heads,
+                                   uint64_t seed, toque_error *err) TQ_MUST;
+/* The adapter's head of that kind, or NULL. */
+const tq_head *tq_adapter_head(const tq_adapter *a, tq_head_kind kind);
 /* From a PEFT folder, a run folder or a GGUF adapter file. Wrong shapes are an error; another base hash is a warning in
  * the context's log that names both. Tensors or settings that cannot be expressed are errors. */
 toque_status tq_adapter_load(tq_adapter **a, tq_model *model, const char *path, toque_error *err) TQ_MUST;

@@ -4,6 +4,7 @@
 
 #include <jansson.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -73,6 +74,11 @@ static toque_status read_pattern(tq_adapter *a, const json_t *v, char **text, co
     return status;
 }
 
+/* PEFT names both wherever it classifies; a second head of ours is called after its kind. */
+static bool is_head(const char *name) {
+    return strncmp(name, "score", 5) == 0 || strncmp(name, "classifier", 10) == 0;
+}
+
 /* Modules that are saved whole become patterns of own tensors: "embed_tokens" as "*embed_tokens.*"; "norm" must not
  * match input_layernorm, so the name begins at a dot or is the whole. */
 static toque_status read_modules(tq_adapter *a, const json_t *v, const char *path, toque_error *err) {
@@ -82,12 +88,12 @@ static toque_status read_modules(tq_adapter *a, const json_t *v, const char *pat
     tq_buf_init(&out, &a->model->ctx->mem, 1 << 16);
     for (size_t i = 0; i < json_array_size(v); i++) {
         const char *name = json_string_value(json_array_get(v, i));
-        if (name) tq_buf_printf(&out, "%s%s.weight,*.%s.weight", out.len ? "," : "", name, name);
+        if (name && !is_head(name)) tq_buf_printf(&out, "%s%s.weight,*.%s.weight", out.len ? "," : "", name, name);
     }
     toque_status status = tq_buf_status(&out, "the list of modules", err);
     tq_free(&a->model->ctx->mem, a->own);
-    a->own = status == TOQUE_OK ? tq_buf_take(&out) : NULL;
-    if (status == TOQUE_OK && !a->own) status = TQ_NOMEM(err);
+    a->own = NULL;
+    if (status == TOQUE_OK && out.len && !(a->own = tq_buf_take(&out))) status = TQ_NOMEM(err);
     tq_buf_clear(&out);
     return status;
 }
@@ -111,7 +117,7 @@ static toque_status check_feedforward(const tq_adapter *a, const json_t *v, cons
     bool named = false;
     for (size_t i = 0; i < json_array_size(v); i++) {
         const char *name = json_string_value(json_array_get(v, i));
-        bool is_down = name && (strcmp(name, "down_proj") == 0 || strcmp(name, "mlp.down_proj") == 0);
+        bool is_down = name && tq_is_down(a, name);
         named |= is_down;
         others |= !is_down;
     }
@@ -135,6 +141,8 @@ static toque_status read_object(tq_adapter *a, const json_t *o, const char *path
     a->kind = type ? tq_peft_find_type(type) : NULL;
     if (!a->kind)
         return TQ_FAIL(err, EUNSUPPORTED, "%s: peft_type '%s' is not supported", path, type ? type : "(none)");
+    const char *task = json_string_value(json_object_get(o, "task_type"));
+    snprintf(a->task, sizeof a->task, "%s", task ? task : "");
     TQ_TRY(refuse_others(o, path, err));
     if (a->kind->table_cols) return read_table(a, o, path, err);
     if (a->kind == &tq_peft_norms) return read_modules(a, json_object_get(o, "target_modules"), path, err);
@@ -164,6 +172,26 @@ toque_status tq_adapter_read_config(tq_adapter *a, const char *path, toque_error
 }
 
 /* --- writing ---------------------------------------------------------------------------------------------- */
+/* Whether the end of this role's path is that of no other's: BERT's output.dense also ends attention.output.dense. */
+static bool has_short_name(const tq_adapter *a, int role) {
+    return !(a->model->config.arch->flags & TQ_ARCH_ENCODER) || role != TQ_ROLE_DOWN;
+}
+
+/* "q_proj", "query", "attention.output.dense". */
+static void short_name(const tq_adapter *a, int role, char out[100]) {
+    char path[100];
+    tq_module_path(path, a, 0, role);
+    const char *last = strrchr(path, '.');
+    snprintf(out, 100, "%s", strcmp(last, ".dense") == 0 ? strstr(path, ".0.") + 3 : last + 1);
+}
+
+/* The whole path but for "bert.", which only models with a head have. */
+static void single_name(const tq_adapter *a, int layer, int role, char out[100]) {
+    char path[100];
+    tq_module_path(path, a, layer, role);
+    snprintf(out, 100, "%s", path + (strncmp(path, "bert.", 5) == 0 ? 5 : 0));
+}
+
 /* Roles that every layer has as a target by their short names, single modules by their paths. */
 static json_t *target_names(const tq_adapter *a) {
     json_t *list = json_array();
@@ -171,11 +199,15 @@ static json_t *target_names(const tq_adapter *a) {
     for (int role = 0; list && role < TQ_ROLE_COUNT; role++) {
         int n = 0;
         for (int l = 0; l < L; l++) n += a->targets[l] >> role & 1;
-        if (n == L) json_array_append_new(list, json_string(strchr(tq_role_hf((tq_role)role), '.') + 1));
-        for (int l = 0; n < L && l < L; l++) {
-            char path[100];
+        char path[100];
+        bool shortly = n == L && has_short_name(a, role);
+        if (shortly) {
+            short_name(a, role, path);
+            json_array_append_new(list, json_string(path));
+        }
+        for (int l = 0; !shortly && l < L; l++) {
             if (!(a->targets[l] >> role & 1)) continue;
-            tq_module_path(path, l, role);
+            single_name(a, l, role, path);
             json_array_append_new(list, json_string(path));
         }
     }
@@ -199,17 +231,22 @@ static json_t *pattern_object(const char *text) {
     return object;
 }
 
-/* The modules of own tensors: "model.embed_tokens", each once. */
+/* The modules of own tensors, "model.embed_tokens", and of heads, each once. */
 static json_t *own_modules(const tq_adapter *a) {
     if (a->n_ranges == a->n_site_ranges) return json_null();
     json_t *list = json_array();
-    for (size_t i = a->n_site_ranges; list && i < a->n_ranges; i++) {
+    for (size_t i = a->n_site_ranges; list && i < a->n_body_ranges; i++) {
         char name[100];
-        tq_parameter_name(name, a->model, a->ranges[i].layer, a->ranges[i].role);
-        *strrchr(name, '.') = 0;
+        tq_module_path(name, a, a->ranges[i].layer, a->ranges[i].role);
         json_array_append_new(list, json_string(name));
     }
+    for (int i = 0; list && i < a->n_heads; i++) json_array_append_new(list, json_string(a->heads[i].module));
     return list;
+}
+
+static const char *task_type(const tq_adapter *a) {
+    if (a->n_heads) return a->heads[0].kind == TQ_HEAD_TAGS ? "TOKEN_CLS" : "SEQ_CLS";
+    return a->model->config.arch->flags & TQ_ARCH_ENCODER ? "FEATURE_EXTRACTION" : "CAUSAL_LM";
 }
 
 static int put(json_t *o, const char *key, json_t *value) {
@@ -229,8 +266,14 @@ static int put_low_rank(json_t *o, const tq_adapter *a) {
 
 static int put_ia3(json_t *o, const tq_adapter *a) {
     json_t *ff = json_array();
-    for (int l = 0; l < a->model->config.L && json_array_size(ff) == 0; l++)
-        if (a->targets[l] >> TQ_ROLE_DOWN & 1) json_array_append_new(ff, json_string("down_proj"));
+    const bool shortly = has_short_name(a, TQ_ROLE_DOWN);
+    for (int l = 0; l < a->model->config.L; l++) {
+        char path[100];
+        if (!(a->targets[l] >> TQ_ROLE_DOWN & 1) || (shortly && json_array_size(ff))) continue;
+        single_name(a, l, TQ_ROLE_DOWN, path);
+        if (shortly) short_name(a, TQ_ROLE_DOWN, path);
+        json_array_append_new(ff, json_string(path));
+    }
     return put(o, "feedforward_modules", ff) | put(o, "init_ia3_weights", json_true());
 }
 
@@ -244,7 +287,7 @@ static int put_table(json_t *o, const tq_adapter *a) {
 
 static json_t *describe(const tq_adapter *a) {
     json_t *o = json_pack("{s:n, s:s, s:s, s:n, s:b}", "auto_mapping", "peft_type", a->kind->peft_type, "task_type",
-                          "CAUSAL_LM", "base_model_name_or_path", "inference_mode", 1);
+                          task_type(a), "base_model_name_or_path", "inference_mode", 1);
     if (!o) return NULL;
     int bad = 0;
     if (a->kind->table_cols) {

@@ -18,8 +18,8 @@ static const tq_weight *bias_of(const tq_model *m, int layer, int role) {
 static toque_status make_state(tq_adapter *a, tq_site_state *s, int layer, int role, toque_error *err) {
     const tq_weight *w = &a->model->weights[layer][role];
     double rank, alpha;
-    TQ_TRY(tq_pattern_value(a->rank_pattern, layer, role, a->rank, &rank, err));
-    TQ_TRY(tq_pattern_value(a->alpha_pattern, layer, role, (double)a->alpha, &alpha, err));
+    TQ_TRY(tq_pattern_value(a, a->rank_pattern, layer, role, a->rank, &rank, err));
+    TQ_TRY(tq_pattern_value(a, a->alpha_pattern, layer, role, (double)a->alpha, &alpha, err));
     int64_t least = w->rows < w->cols ? w->rows : w->cols;
     if (rank != floor(rank) || rank < 1 || (rank > (double)least && tq_peft_uses(a->kind, "rslora")))
         return TQ_FAIL(err, EINVAL, "rank %g is not possible for %s, which is %lld x %lld: use 1 to %lld", rank,
@@ -37,7 +37,7 @@ static toque_status make_state(tq_adapter *a, tq_site_state *s, int layer, int r
 
 static void lay_site(tq_adapter *a, tq_site_state *s) {
     char path[100];
-    tq_module_path(path, s->layer, s->role);
+    tq_module_path(path, a, s->layer, s->role);
     for (int i = 0; i < a->kind->n_parts; i++) {
         tq_range *r = &a->ranges[a->n_ranges++];
         *r = (tq_range){.start = a->n,
@@ -94,10 +94,33 @@ static toque_status connect_sites(tq_adapter *a, toque_error *err) {
 
 /* --- own tensors --------------------------------------------------------------------------------------------- */
 static const tq_weight *weight_at(const tq_model *m, int layer, int role) {
-    return role == TQ_ROLE_EMBEDDING  ? &m->embedding
-           : role == TQ_ROLE_OUT_NORM ? &m->out_norm
-           : role == TQ_ROLE_HEAD     ? &m->head
-                                      : &m->weights[layer][role];
+    switch (role) {
+    case TQ_ROLE_EMBEDDING: return &m->embedding;
+    case TQ_ROLE_OUT_NORM: return &m->out_norm;
+    case TQ_ROLE_HEAD: return &m->head;
+    case TQ_ROLE_POOLER: return &m->pooler;
+    case TQ_ROLE_POOLER_BIAS: return &m->pooler_bias;
+    default: return layer < 0 ? &m->in_weights[role] : &m->weights[layer][role];
+    }
+}
+
+tq_weight *tq_adapter_weight(tq_adapter *a, int layer, int role) {
+    switch (role) {
+    case TQ_ROLE_EMBEDDING: return &a->embedding;
+    case TQ_ROLE_OUT_NORM: return &a->out_norm;
+    case TQ_ROLE_HEAD: return &a->head;
+    case TQ_ROLE_POOLER: return &a->pooler;
+    case TQ_ROLE_POOLER_BIAS: return &a->pooler_bias;
+    default: return layer < 0 ? &a->in_weights[role] : &a->weights[layer][role];
+    }
+}
+
+/* Whether a loss can see this tensor: heads read no logits, and of them only some the pooler. */
+static bool is_read(const tq_adapter *a, int role) {
+    bool pooler = role == TQ_ROLE_POOLER || role == TQ_ROLE_POOLER_BIAS;
+    for (int i = 0; pooler && i < a->n_heads; i++)
+        if (a->heads[i].read == TQ_READ_POOLER) return true;
+    return !pooler && !(a->n_heads && role == TQ_ROLE_HEAD);
 }
 
 /* One that replaces a tied embedding whole stays tied; beside sites, embedding and head are trained apart, as PEFT's
@@ -109,8 +132,8 @@ static bool keeps_tie(const tq_adapter *a) {
 static void lay_own(tq_adapter *a, int layer, int role) {
     char name[100];
     const tq_weight *w = weight_at(a->model, layer, role);
-    if (!w->data || (role == TQ_ROLE_HEAD && keeps_tie(a))) return;
-    tq_parameter_name(name, a->model, layer, role);
+    if (!w->data || (role == TQ_ROLE_HEAD && keeps_tie(a)) || !is_read(a, role)) return;
+    tq_parameter_name(name, a, layer, role);
     if (!tq_name_matches(a->own, name)) return;
     tq_range *r = &a->ranges[a->n_ranges++];
     *r = (tq_range){.start = a->n,
@@ -135,39 +158,41 @@ static void lay_own(tq_adapter *a, int layer, int role) {
 static void lay_all_own(tq_adapter *a) {
     int L = a->model->config.L;
     lay_own(a, -1, TQ_ROLE_EMBEDDING);
+    for (int role = 0; role < TQ_ROLE_COUNT; role++) lay_own(a, -1, role);
     for (int l = 0; l < L; l++)
         for (int role = 0; role < TQ_ROLE_COUNT; role++) lay_own(a, l, role);
     lay_own(a, L, TQ_ROLE_OUT_NORM);
     lay_own(a, L, TQ_ROLE_HEAD);
+    lay_own(a, L, TQ_ROLE_POOLER);
+    lay_own(a, L, TQ_ROLE_POOLER_BIAS);
 }
 
 /* Points the table of weights at the trained copies, which begin as the model's. */
 static toque_status connect_own(tq_adapter *a, toque_error *err) {
     const tq_model *m = a->model;
-    if (a->n_ranges == a->n_site_ranges) return TOQUE_OK;
+    if (a->n_body_ranges == a->n_site_ranges) return TOQUE_OK;
     a->weights = tq_alloc(&m->ctx->mem, (size_t)m->config.L, sizeof *a->weights);
     if (!a->weights) return TQ_NOMEM(err);
     memcpy(a->weights, m->weights, (size_t)m->config.L * sizeof *a->weights);
     a->embedding = m->embedding;
     a->out_norm = m->out_norm;
     a->head = m->head;
-    for (size_t i = a->n_site_ranges; i < a->n_ranges; i++) {
+    a->pooler = m->pooler;
+    a->pooler_bias = m->pooler_bias;
+    memcpy(a->in_weights, m->in_weights, sizeof a->in_weights);
+    for (size_t i = a->n_site_ranges; i < a->n_body_ranges; i++) {
         const tq_range *r = &a->ranges[i];
         const tq_weight *base = weight_at(m, r->layer, r->role);
         float *values = a->values + r->start;
         for (int row = 0; row < r->rows; row++)
             m->ctx->k->dequant_row[base->type](values + (size_t)row * (size_t)r->cols,
                                                (const char *)base->data + (size_t)row * base->row_bytes, r->cols);
-        tq_weight *w = r->role == TQ_ROLE_EMBEDDING  ? &a->embedding
-                       : r->role == TQ_ROLE_OUT_NORM ? &a->out_norm
-                       : r->role == TQ_ROLE_HEAD     ? &a->head
-                                                     : &a->weights[r->layer][r->role];
-        *w = (tq_weight){.data = values,
-                         .type = TQ_F32,
-                         .rows = r->rows,
-                         .cols = r->cols,
-                         .row_bytes = sizeof(float) * (size_t)r->cols};
-        if (r->role == TQ_ROLE_EMBEDDING && keeps_tie(a)) a->head = *w;
+        *tq_adapter_weight(a, r->layer, r->role) = (tq_weight){.data = values,
+                                                               .type = TQ_F32,
+                                                               .rows = r->rows,
+                                                               .cols = r->cols,
+                                                               .row_bytes = sizeof(float) * (size_t)r->cols};
+        if (r->role == TQ_ROLE_EMBEDDING && keeps_tie(a)) a->head = a->embedding;
     }
     return TOQUE_OK;
 }
@@ -185,17 +210,56 @@ static void lay_table(tq_adapter *a) {
     a->n_site_ranges = a->n_ranges;
 }
 
+/* --- heads ---------------------------------------------------------------------------------------------------- */
+static void lay_head_range(tq_adapter *a, int number, int rows, int cols, bool is_bias) {
+    tq_range *r = &a->ranges[a->n_ranges++];
+    *r = (tq_range){.start = a->n,
+                    .rows = rows,
+                    .cols = cols,
+                    .vector = is_bias,
+                    .layer = a->model->config.L,
+                    .role = is_bias ? TQ_ROLE_SCORE_BIAS : TQ_ROLE_SCORE,
+                    .part = number,
+                    .decays = !is_bias,
+                    .lr = 1};
+    snprintf(r->name, sizeof r->name, "%s%s.%s", a->kind->peft_type ? "base_model.model." : "", a->heads[number].module,
+             is_bias ? "bias" : "weight");
+    a->n += (size_t)rows * (size_t)cols;
+}
+
+/* As transformers has them: `classifier` with a bias on encoders, `score` on decoders, with one only for tokens. Only
+ * the first head can have that name. */
+static void lay_heads(tq_adapter *a) {
+    const tq_config *c = &a->model->config;
+    bool encoder = c->arch->flags & TQ_ARCH_ENCODER;
+    a->n_body_ranges = a->n_ranges;
+    for (int i = 0; i < a->n_heads; i++) {
+        tq_head *h = &a->heads[i];
+        snprintf(h->module, sizeof h->module, "%s%s%s", encoder ? "classifier" : "score", i ? "_" : "",
+                 i ? tq_head_kind_name(h->kind) : "");
+        lay_head_range(a, i, h->n, c->C, false);
+        if (encoder || h->kind == TQ_HEAD_TAGS) lay_head_range(a, i, 1, h->n, true);
+    }
+}
+
+static void connect_heads(tq_adapter *a) {
+    for (size_t i = a->n_body_ranges; i < a->n_ranges; i++) {
+        tq_head *h = &a->heads[a->ranges[i].part];
+        *(a->ranges[i].role == TQ_ROLE_SCORE ? &h->weight : &h->bias) = a->values + a->ranges[i].start;
+    }
+}
+
 /* --- both ---------------------------------------------------------------------------------------------------- */
 toque_status tq_adapter_layout(tq_adapter *a, toque_error *err) {
     tq_mem *mem = &a->model->ctx->mem;
     int L = a->model->config.L;
-    size_t n_sites = 0, n_own = a->own ? (size_t)L * TQ_ROLE_COUNT + 3 : 0;
+    size_t n_sites = 0, n_own = a->own ? (size_t)(L + 1) * TQ_ROLE_COUNT + 5 : 0;
     if (a->rank < 1) a->rank = 1;
     a->max_rank = 1;
     TQ_TRY(tq_pattern_check(a, a->rank_pattern, "rank_pattern", err));
     TQ_TRY(tq_pattern_check(a, a->alpha_pattern, "alpha_pattern", err));
     for (int l = 0; a->kind->n_parts && l < L; l++) n_sites += (size_t)__builtin_popcount(a->targets[l]);
-    a->ranges = TQ_NEW_ARRAY(mem, tq_range, n_sites * (size_t)a->kind->n_parts + n_own + 1);
+    a->ranges = TQ_NEW_ARRAY(mem, tq_range, n_sites * (size_t)a->kind->n_parts + n_own + 2 * (size_t)a->n_heads + 1);
     if (!a->ranges) return TQ_NOMEM(err);
     if (n_sites) {
         a->sites = TQ_NEW_ARRAY(mem, tq_site, (size_t)L * TQ_ROLE_COUNT);
@@ -205,9 +269,12 @@ toque_status tq_adapter_layout(tq_adapter *a, toque_error *err) {
     }
     if (a->kind->table_cols) lay_table(a);
     if (a->own) lay_all_own(a);
-    if (!a->n_ranges)
+    lay_heads(a);
+    if (!a->n_ranges && !a->own)
+        return TQ_FAIL(err, EINVAL, "method %s trains a head: it goes with an objective that has one", a->kind->name);
+    if (!a->n_body_ranges && a->own)
         return TQ_FAIL(err, EINVAL, "method %s: nothing in this model matches '%s', so nothing would be trained%s",
-                       a->kind->name, a->own ? a->own : "",
+                       a->kind->name, a->own,
                        a->kind == &tq_peft_bitfit ? " (it has no biases: method norms trains its norms)"
                                                   : " (names are like model.layers.0.mlp.up_proj.weight)");
     a->values = TQ_NEW_ARRAY(mem, float, a->n);
@@ -215,6 +282,7 @@ toque_status tq_adapter_layout(tq_adapter *a, toque_error *err) {
     if (a->kind->table_cols)
         a->prefix =
             (tq_prefix){.n = a->ranges[0].rows, .row = a->ranges[0].cols, .values = a->values, .grads = &a->grads};
+    connect_heads(a);
     TQ_TRY(connect_sites(a, err));
     return connect_own(a, err);
 }

@@ -61,7 +61,7 @@ static toque_status describe_own(tq_adapter *a, const char *path, toque_error *e
     if (status == TOQUE_OK && (!a->kind || a->kind->peft_type))
         status =
             TQ_FAIL(err, EUNSUPPORTED, "%s was trained by method '%s', which this toque does not know", path, method);
-    if (status == TOQUE_OK && !(a->own = tq_buf_take(&names))) status = TQ_NOMEM(err);
+    if (status == TOQUE_OK && a->kind != &tq_peft_head && !(a->own = tq_buf_take(&names))) status = TQ_NOMEM(err);
     tq_buf_clear(&names);
     tq_safetensors_close(st);
     return status;
@@ -81,6 +81,7 @@ static toque_status load_folder(tq_adapter *a, const char *dir, toque_error *err
             status = TQ_FAIL(err, ENOTFOUND,
                              "%s is no adapter: neither adapter_config.json nor model.safetensors is there", dir);
     }
+    if (status == TOQUE_OK) status = tq_heads_read(a, dir, a->kind->peft_type ? tensors : own, err);
     if (status == TOQUE_OK) status = tq_adapter_layout(a, err);
     if (status == TOQUE_OK) status = read_values(a, a->kind->peft_type ? tensors : own, err);
     tq_free(mem, config);

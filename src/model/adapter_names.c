@@ -13,23 +13,35 @@ bool tq_is_linear(int role) {
            role == TQ_ROLE_UP || role == TQ_ROLE_DOWN;
 }
 
-void tq_module_path(char out[100], int layer, int role) {
-    snprintf(out, 100, "model.layers.%d.%s", layer, tq_role_hf((tq_role)role));
+static bool is_encoder(const tq_model *m) {
+    return m->config.arch->flags & TQ_ARCH_ENCODER;
 }
 
-void tq_parameter_name(char out[100], const tq_model *model, int layer, int role) {
-    if (role == TQ_ROLE_EMBEDDING || role == TQ_ROLE_OUT_NORM || role == TQ_ROLE_HEAD) {
-        snprintf(out, 100, "%s.weight",
-                 role == TQ_ROLE_EMBEDDING  ? "model.embed_tokens"
-                 : role == TQ_ROLE_OUT_NORM ? "model.norm"
-                                            : "lm_head");
-        return;
-    }
-    (void)model;
-    const char *hf = tq_role_hf((tq_role)role);
-    size_t n = strlen(hf);
-    bool bias = n > 5 && strcmp(hf + n - 5, ".bias") == 0;
-    snprintf(out, 100, "model.layers.%d.%s%s", layer, hf, bias ? "" : ".weight");
+/* What stands before the body's names: transformers' encoders have a name of their own only beside a head. */
+static const char *body_prefix(const tq_adapter *a) {
+    return !is_encoder(a->model) ? "model." : a->n_heads ? "bert." : "";
+}
+
+void tq_parameter_name(char out[100], const tq_adapter *a, int layer, int role) {
+    char name[TQ_WEIGHT_NAME];
+    const char *prefix = body_prefix(a);
+    if (role == TQ_ROLE_HEAD)
+        snprintf(name, sizeof name, "lm_head.weight"), prefix = "";
+    else if (role == TQ_ROLE_EMBEDDING)
+        snprintf(name, sizeof name, is_encoder(a->model) ? "embeddings.word_embeddings.weight" : "embed_tokens.weight");
+    else if (role == TQ_ROLE_OUT_NORM)
+        snprintf(name, sizeof name, "norm.weight");
+    else if (role == TQ_ROLE_POOLER || role == TQ_ROLE_POOLER_BIAS)
+        snprintf(name, sizeof name, "pooler.dense.%s", role == TQ_ROLE_POOLER ? "weight" : "bias");
+    else
+        tq_weight_name(a->model->config.arch, layer, (tq_role)role, true, name);
+    snprintf(out, 100, "%s%.90s", prefix, name);
+}
+
+void tq_module_path(char out[100], const tq_adapter *a, int layer, int role) {
+    tq_parameter_name(out, a, layer, role);
+    char *end = strrchr(out, '.');
+    if (end) *end = 0;
 }
 
 /* The end of a path at a dot: "q_proj" and "self_attn.q_proj" end "model.layers.3.self_attn.q_proj". */
@@ -38,12 +50,25 @@ static bool ends(const char *path, const char *name, size_t n) {
     return m >= n && memcmp(path + m - n, name, n) == 0 && (m == n || path[m - n - 1] == '.');
 }
 
-static bool module_is_called(int layer, int role, const char *name, size_t n) {
-    char path[100], gguf[100];
+/* By the family's own name, GGUF's, or Llama's, which the defaults of methods speak. */
+static bool module_is_called(const tq_adapter *a, int layer, int role, const char *name, size_t n) {
+    char path[100], gguf[100], llama[100];
     const char *stem = tq_role_gguf((tq_role)role);
-    tq_module_path(path, layer, role);
+    tq_module_path(path, a, layer, role);
     snprintf(gguf, sizeof gguf, "blk.%d.%.*s", layer, (int)strcspn(stem, "."), stem);
-    return ends(path, name, n) || ends(gguf, name, n);
+    snprintf(llama, sizeof llama, "layers.%d.%s", layer, tq_role_hf((tq_role)role));
+    return ends(path, name, n) || ends(gguf, name, n) || ends(llama, name, n);
+}
+
+bool tq_is_down(const tq_adapter *a, const char *name) {
+    bool down = false;
+    for (int l = 0; l < a->model->config.L; l++)
+        for (int role = 0; role < TQ_ROLE_COUNT; role++) {
+            if (!a->model->weights[l][role].data || !module_is_called(a, l, role, name, strlen(name))) continue;
+            if (role != TQ_ROLE_DOWN) return false;
+            down = true;
+        }
+    return down;
 }
 
 static toque_status no_target(const tq_model *m, const char *name, size_t n, toque_error *err) {
@@ -69,7 +94,7 @@ toque_status tq_adapter_target(tq_adapter *a, const char *list, toque_error *err
         for (int l = 0; n && l < m->config.L; l++)
             for (int role = 0; role < TQ_ROLE_COUNT; role++) {
                 if (!tq_is_linear(role) || !m->weights[l][role].data) continue;
-                if (!all && !module_is_called(l, role, p, n)) continue;
+                if (!all && !module_is_called(a, l, role, p, n)) continue;
                 a->targets[l] |= 1u << role;
                 found = true;
             }
@@ -132,12 +157,12 @@ static toque_status read_value(const char *name, size_t n, const char *text, dou
     return TOQUE_OK;
 }
 
-toque_status tq_pattern_value(const char *patterns, int layer, int role, double fallback, double *value,
-                              toque_error *err) {
+toque_status tq_pattern_value(const tq_adapter *a, const char *patterns, int layer, int role, double fallback,
+                              double *value, toque_error *err) {
     char path[100];
     const char *p = patterns ? patterns : "", *name, *text;
     size_t n;
-    tq_module_path(path, layer, role);
+    tq_module_path(path, a, layer, role);
     while (next_pattern(&p, &name, &n, &text)) {
         bool matches;
         TQ_TRY(regex_matches(name, n, path, &matches, err));
@@ -158,7 +183,7 @@ toque_status tq_pattern_check(const tq_adapter *a, const char *patterns, const c
             for (int role = 0; !found && role < TQ_ROLE_COUNT; role++) {
                 if (!(a->targets[l] >> role & 1)) continue;
                 char path[100];
-                tq_module_path(path, l, role);
+                tq_module_path(path, a, l, role);
                 TQ_TRY(regex_matches(name, n, path, &found, err));
             }
         if (!found)

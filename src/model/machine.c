@@ -82,7 +82,7 @@ static void ropes(tq_machine *m, const tq_exec *e, tq_worker *w) {
 /* Points e at the in program. */
 static void bind_in(const tq_machine *m, tq_exec *e) {
     const tq_program *p = &m->model->in;
-    e->weights = m->model->in_weights;
+    e->weights = m->own ? m->own->in_weights : m->model->in_weights;
     memcpy(e->v, m->in, sizeof e->v);
     memcpy(e->width, p->width, sizeof e->width);
     e->v[p->out] = m->stream[0];

@@ -4,6 +4,7 @@
 #ifndef TQ_MODEL_MACHINE_H
 #define TQ_MODEL_MACHINE_H
 
+#include "model/head.h"
 #include "model/model.h"
 
 typedef enum tq_pass_kind {
@@ -59,8 +60,14 @@ void tq_machine_hidden(tq_machine *m, const int *rows, int n, float *out);
 /* grad [n, C] = d(loss)/d(what tq_machine_hidden gives for these rows) flows into them for backward (TRAIN passes); a
  * row may be listed once. */
 void tq_machine_hidden_bwd(tq_machine *m, const int *rows, int n, const float *grad);
-/* Runs the layers backwards after tq_machine_logp with coef or tq_machine_hidden_bwd; gradients of trained adapters and
- * weights are added to. */
+/* What a head reads of the last pass: out [items, C], a row for each segment (each: for each row of the pass). */
+int tq_machine_items(const tq_machine *m, tq_read read);
+void tq_machine_read(tq_machine *m, tq_read read, float *out);
+/* grad [items, C] = d(loss)/d(value), value as tq_machine_read gave it, flows into the rows for backward; several heads
+ * add up (TRAIN passes). The pooler's own gradients, if it is trained, are added to. */
+void tq_machine_read_bwd(tq_machine *m, tq_read read, const float *value, const float *grad);
+/* Runs the layers backwards after tq_machine_logp with coef, tq_machine_hidden_bwd or tq_machine_read_bwd; gradients of
+ * trained adapters and weights are added to. */
 void tq_machine_backward(tq_machine *m);
 
 #endif

@@ -17,7 +17,7 @@ typedef struct head_job {
     const float *grad;
 } head_job;
 
-static const tq_weight *final_norm(const tq_machine *m) {
+const tq_weight *tq_machine_final_norm(const tq_machine *m) {
     return m->own ? &m->own->out_norm : &m->model->out_norm;
 }
 
@@ -25,13 +25,12 @@ static const tq_weight *head_of(const tq_machine *m) {
     return m->own ? &m->own->head : &m->model->head;
 }
 
-/* Adds the gradient d of a row after the final norm to that of the stream; r as the norm returned it. */
-static void row_bwd(tq_machine *m, int64_t row, const float *d, float r) {
+void tq_machine_row_bwd(tq_machine *m, int64_t row, const float *d, float r) {
     int64_t C = m->model->config.C;
     const tq_kernels *k = m->base.k;
     float *grad = m->stream_grad[m->model->config.L % 2] + row * C;
-    if (final_norm(m)->data)
-        k->rms_norm_bwd(grad, NULL, d, tq_machine_final(m) + row * C, final_norm(m)->data, r, C);
+    if (tq_machine_final_norm(m)->data)
+        k->rms_norm_bwd(grad, NULL, d, tq_machine_final(m) + row * C, tq_machine_final_norm(m)->data, r, C);
     else
         k->add(grad, grad, d, C);
 }
@@ -41,7 +40,7 @@ static void norm_rows(tq_machine *m, tq_worker *w, const int *rows, int n, float
     int C = m->model->config.C;
     int64_t i0, i1;
     tq_share(w, n, 1, &i0, &i1);
-    const float *weight = final_norm(m)->data; /* NULL: the last layer ends with its own norm */
+    const float *weight = tq_machine_final_norm(m)->data; /* NULL: the last layer ends with its own norm */
     for (int64_t i = i0; i < i1; i++) {
         const float *x = tq_machine_final(m) + (int64_t)rows[i] * C;
         if (weight)
@@ -88,12 +87,12 @@ static void read_row(const head_job *j, int i) {
 }
 
 /* dw += sum over the chunk's rows of dy * x * r: workers share the columns. */
-static void norm_grad(tq_machine *m, tq_worker *w, int n) {
+static void norm_grad(tq_machine *m, tq_worker *w, int n, const float *grad) {
     int64_t C = m->model->config.C, b, end;
-    float *dw = final_norm(m)->grad;
+    float *dw = tq_machine_final_norm(m)->grad;
     tq_share(w, C, 16, &b, &end);
     for (int i = 0; i < n; i++) {
-        const float *x = tq_machine_final(m) + m->head_row[i] * C, *dy = m->head_grad + i * C;
+        const float *x = tq_machine_final(m) + m->head_row[i] * C, *dy = grad + i * C;
         for (int64_t c = b; c < end; c++) dw[c] += dy[c] * x[c] * m->head_r[i];
     }
 }
@@ -142,8 +141,8 @@ static void logp_job(tq_worker *w, void *arg) {
     k->gemm(w, k, &d);
     if (head->grad) tq_matmul(&m->base, w, V, C, j->n, m->logits, 1, V, m->head_in, false, C, head->grad, C, 1, true);
     tq_barrier(w);
-    if (final_norm(m)->grad) norm_grad(m, w, j->n);
-    for (int64_t i = i0; i < i1; i++) row_bwd(m, m->head_row[i], m->head_grad + i * C, m->head_r[i]);
+    if (tq_machine_final_norm(m)->grad) norm_grad(m, w, j->n, m->head_grad);
+    for (int64_t i = i0; i < i1; i++) tq_machine_row_bwd(m, m->head_row[i], m->head_grad + i * C, m->head_r[i]);
 }
 
 void tq_machine_logp(tq_machine *m, const tq_target *targets, int n, const float *coef, float *logp) {
@@ -181,8 +180,9 @@ static void hidden_bwd_job(tq_worker *w, void *arg) {
     tq_machine *m = j->m;
     int64_t C = m->model->config.C, i0, i1;
     norm_rows(m, w, m->head_row, j->n, m->head_in);
+    if (tq_machine_final_norm(m)->grad) norm_grad(m, w, j->n, j->grad);
     tq_share(w, j->n, 1, &i0, &i1);
-    for (int64_t i = i0; i < i1; i++) row_bwd(m, m->head_row[i], j->grad + i * C, m->head_r[i]);
+    for (int64_t i = i0; i < i1; i++) tq_machine_row_bwd(m, m->head_row[i], j->grad + i * C, m->head_r[i]);
 }
 
 void tq_machine_hidden_bwd(tq_machine *m, const int *rows, int n, const float *grad) {

@@ -28,6 +28,7 @@ struct tq_machine {
     float *head_in, *head_grad; /* [rows, C] after the norm */
     float *head_r;              /* [rows] 1 / rms */
     float *logits;              /* [rows, V] */
+    float *row_r;               /* [T] 1 / rms of rows that are read by segments (training) */
     int *head_row;              /* [rows] rows of the pass in this chunk */
     int *head_first;            /* [rows + 1] their targets */
 };
@@ -38,6 +39,10 @@ static inline bool tq_machine_keeps(const tq_machine *m, int l) {
 }
 /* The in program's weights have gradients. */
 bool tq_machine_trains_in(const tq_machine *m);
+/* The norm behind the layers; data NULL: there is none. */
+const tq_weight *tq_machine_final_norm(const tq_machine *m);
+/* Adds the gradient d [C] of a row behind the final norm to that of the stream; r as the norm returned it. */
+void tq_machine_row_bwd(tq_machine *m, int64_t row, const float *d, float r);
 /* Where the pass ended: [T, C]. */
 static inline float *tq_machine_final(const tq_machine *m) {
     return m->stream[m->model->config.L];

@@ -89,6 +89,7 @@ static void lay_rest(tq_machine *m, layout *a) {
     m->head_in = take(a, rows * (size_t)c->C, sizeof(float));
     m->head_grad = take(a, m->plan.train ? rows * (size_t)c->C : 0, sizeof(float));
     m->head_r = take(a, rows, sizeof(float));
+    m->row_r = take(a, m->plan.train ? T : 0, sizeof(float));
     m->logits = take(a, m->model->head.data ? rows * (size_t)c->V : 0, sizeof(float));
     m->head_row = take(a, rows, sizeof(int));
     m->head_first = take(a, rows + 1, sizeof(int));

@@ -82,6 +82,7 @@ typedef struct tq_model {
     tq_weight (*weights)[TQ_ROLE_COUNT]; /* [L] */
     tq_weight in_weights[TQ_ROLE_COUNT];
     tq_weight embedding, out_norm, head; /* out_norm and head have no data in encoders */
+    tq_weight pooler, pooler_bias;       /* BERT's, of its first row, for heads; no data where a file has none */
     tq_tokenizer *tokenizer;
     tq_template *chat_template; /* NULL: the file has none */
     char *template_source;

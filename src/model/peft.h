@@ -31,6 +31,7 @@ typedef struct tq_peft {
     double lr_small, lr_large; /* defaults below 0.5B parameters and from there */
     const char *targets;       /* default */
     const char *own;           /* default patterns of own tensors, or NULL */
+    bool decoders;             /* language models only */
     bool alone;                /* rows in training may wear nothing else */
     int n_parts;
     const char *part[TQ_SITE_RANGES]; /* "lora_A.weight": <target>.lora_A.weight */
@@ -77,6 +78,8 @@ void tq_sum_columns(tq_worker *w, float *grad, const float *a, const float *b, c
 /* Lays out ranges, sites and own tensors of an adapter whose kind, rank, alpha, patterns, targets and own are set;
  * values are zero, own tensors the model's. */
 toque_status tq_adapter_layout(tq_adapter *a, toque_error *err) TQ_MUST;
+/* Where an adapter with own tensors has a weight. */
+tq_weight *tq_adapter_weight(tq_adapter *a, int layer, int role);
 /* Computes what is derived from the base; after values were filled in for the first time. */
 void tq_adapter_ready(tq_adapter *a);
 /* An empty adapter of this model and name. */
@@ -86,16 +89,28 @@ toque_status tq_adapter_blank(tq_adapter **a, tq_model *model, const char *name,
 /* Adds the modules named in list to a->targets. */
 toque_status tq_adapter_target(tq_adapter *a, const char *list, toque_error *err) TQ_MUST;
 bool tq_is_linear(int role);
+/* Whether a name of PEFT's means the feed-forward block's last map and nothing else. */
+bool tq_is_down(const tq_adapter *a, const char *name);
 /* "model.layers.3.self_attn.q_proj". */
-void tq_module_path(char out[100], int layer, int role);
+void tq_module_path(char out[100], const tq_adapter *a, int layer, int role);
 /* The parameter of an own tensor: "model.layers.3.input_layernorm.weight", "model.embed_tokens.weight". */
-void tq_parameter_name(char out[100], const tq_model *model, int layer, int role);
+void tq_parameter_name(char out[100], const tq_adapter *a, int layer, int role);
 bool tq_name_matches(const char *patterns, const char *name); /* comma-separated shell patterns */
 /* The value for this module in "NAME=VALUE,...", or fallback. */
-toque_status tq_pattern_value(const char *patterns, int layer, int role, double fallback, double *value,
-                              toque_error *err) TQ_MUST;
+toque_status tq_pattern_value(const tq_adapter *a, const char *patterns, int layer, int role, double fallback,
+                              double *value, toque_error *err) TQ_MUST;
 /* EINVAL when a name in the patterns matches none of the adapter's targets. */
 toque_status tq_pattern_check(const tq_adapter *a, const char *patterns, const char *key, toque_error *err) TQ_MUST;
+
+/* --- heads (head_json.c, adapter_head.c) -------------------------------------------------------------- */
+/* Copies the labels of heads into a->heads, which then owns them. */
+toque_status tq_adapter_set_heads(tq_adapter *a, const tq_head *heads, int n_heads, toque_error *err) TQ_MUST;
+void tq_adapter_clear_heads(tq_adapter *a);
+void tq_adapter_init_heads(tq_adapter *a, uint64_t seed);
+/* The heads of an adapter's folder: from head.json, or from the tensors' shapes where others saved it; path: of the
+ * tensors. None: n_heads stays 0. */
+toque_status tq_heads_read(tq_adapter *a, const char *dir, const char *path, toque_error *err) TQ_MUST;
+toque_status tq_heads_write(const tq_adapter *a, const char *dir, toque_error *err) TQ_MUST;
 
 /* --- adapter_config.json (adapter_config.c) ------------------------------------------------------------ */
 toque_status tq_adapter_read_config(tq_adapter *a, const char *path, toque_error *err) TQ_MUST;

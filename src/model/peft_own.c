@@ -25,6 +25,7 @@ const tq_peft tq_peft_norms = {
     .help = "the weights of the norms",
     .keys = "train_modules",
     .own = "*norm.weight",
+    .decoders = true,
     .lr_small = 1e-3,
     .lr_large = 1e-3,
 };
@@ -37,4 +38,13 @@ const tq_peft tq_peft_bitfit = {
     .own = "*.bias",
     .lr_small = 1e-3,
     .lr_large = 1e-3,
+};
+
+/* A frozen body: nothing but the objective's head is trained. */
+const tq_peft tq_peft_head = {
+    .name = "head",
+    .help = "only the head of an objective that has one; the body stays as it is",
+    .keys = "save_dtype",
+    .lr_small = 1e-2,
+    .lr_large = 1e-2,
 };

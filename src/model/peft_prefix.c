@@ -19,6 +19,7 @@ const tq_peft tq_peft_prefix = {
     .peft_type = "PREFIX_TUNING",
     .help = "keys and values that stand before every sequence, in every layer",
     .keys = "virtual_tokens",
+    .decoders = true,
     .lr_small = 3e-2,
     .lr_large = 3e-2,
     .table_cols = prefix_cols,

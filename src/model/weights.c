@@ -246,19 +246,22 @@ static toque_status load_rope_freqs(loader *l, toque_error *err) {
 
 /* Tensors of folders that nothing computes with: positions and frequencies that were saved, a head that is tied, and an
  * encoder's heads for other tasks. */
-static bool is_idle(const tq_config *c, const char *name) {
+static bool is_idle(const tq_model *m, const char *name) {
+    const tq_config *c = &m->config;
     const char *dot = strrchr(name, '.');
+    bool pooled = m->pooler.data && strstr(name, "pooler.dense.");
     return (dot && (strcmp(dot, ".inv_freq") == 0 || strcmp(dot, ".position_ids") == 0)) ||
            (c->tied && strcmp(name, "lm_head.weight") == 0) ||
-           (c->arch->flags & TQ_ARCH_ENCODER && (strncmp(name, "pooler.", 7) == 0 || strncmp(name, "cls.", 4) == 0 ||
-                                                 strncmp(name, "bert.pooler.", 12) == 0));
+           (c->arch->flags & TQ_ARCH_ENCODER && !pooled &&
+            (strncmp(name, "pooler.", 7) == 0 || strncmp(name, "cls.", 4) == 0 ||
+             strncmp(name, "bert.pooler.", 12) == 0));
 }
 
 /* A tensor that is left over (a bias, an expert, a norm) would change what the model says. */
 static toque_status refuse_others(loader *l, toque_error *err) {
     const tq_gguf *g = l->m->gguf;
     for (size_t i = 0; l->folder && i < tq_gguf_n_tensors(g); i++)
-        l->used += is_idle(&l->m->config, tq_gguf_tensor_at(g, i)->name);
+        l->used += is_idle(l->m, tq_gguf_tensor_at(g, i)->name);
     if (l->used == tq_gguf_n_tensors(g)) return TOQUE_OK;
     return TQ_FAIL(err, EUNSUPPORTED,
                    "%s: the file has %zu tensors, but a plain %s model of this shape has %zu: it has parts "
@@ -286,6 +289,19 @@ static toque_status load_embedding(loader *l, toque_error *err) {
     return find_weight(l, &m->embedding, name, m->config.V, m->config.C, err);
 }
 
+/* A folder's pooler: nothing of embeddings, but what transformers' classification heads read. */
+static toque_status load_pooler(loader *l, toque_error *err) {
+    tq_model *m = l->m;
+    char weight[TQ_WEIGHT_NAME], bias[TQ_WEIGHT_NAME];
+    snprintf(weight, sizeof weight, "%spooler.dense.weight", l->prefix ? l->prefix : "");
+    snprintf(bias, sizeof bias, "%spooler.dense.bias", l->prefix ? l->prefix : "");
+    if (!l->folder || !(m->config.arch->flags & TQ_ARCH_ENCODER) || !tq_gguf_find_tensor(m->gguf, weight) ||
+        !tq_gguf_find_tensor(m->gguf, bias))
+        return TOQUE_OK;
+    TQ_TRY(find_weight(l, &m->pooler, weight, m->config.C, m->config.C, err));
+    return find_weight(l, &m->pooler_bias, bias, 1, m->config.C, err);
+}
+
 static toque_status load_head(loader *l, toque_error *err) {
     tq_model *m = l->m;
     tq_config *c = &m->config;
@@ -307,6 +323,7 @@ toque_status tq_weights_load(tq_model *m, toque_error *err) {
     if (!m->weights) return TQ_NOMEM(err);
     TQ_TRY(load_embedding(&l, err));
     TQ_TRY(load_head(&l, err));
+    TQ_TRY(load_pooler(&l, err));
     for (int role = 0; role < TQ_ROLE_COUNT; role++)
         TQ_TRY(find_role(&l, &m->in_weights[role], -1, (tq_role)role, err));
     for (int i = 0; i < c->L; i++)

@@ -3,6 +3,7 @@
 #define TQ_RUNS_CARD_H
 
 #include "base/buf.h"
+#include "runs/figures.h"
 
 typedef struct tq_card {
     const char *dir; /* the run folder, as given */
@@ -18,6 +19,8 @@ typedef struct tq_card {
     double epochs;
     double first_loss, last_loss;           /* of the training steps */
     double base_eval, best_eval, last_eval; /* NAN: no evaluation */
+    const tq_head *head;                    /* or NULL */
+    const tq_figures *figures;              /* of the head's answers to the held-out rows at the end, or NULL */
     const char *baseline;                   /* what a cheap model reaches on the held-out rows, or NULL */
     const char *recipe;                     /* YAML */
 } tq_card;

@@ -116,11 +116,17 @@ toque_status tq_metrics_put_step(tq_metrics *m, const tq_metrics_step *s, toque_
 }
 
 toque_status tq_metrics_put_eval(tq_metrics *m, int64_t step, double epoch, double eval_loss, int64_t target_tokens,
-                                 toque_error *err) {
+                                 const tq_figures *figures, toque_error *err) {
     tq_buf line;
     tq_buf_init(&line, m->mem, LINE_MAX_BYTES);
-    tq_buf_printf(&line, "{\"step\": %lld, \"epoch\": %.9g, \"eval_loss\": %.9g, \"eval_target_tokens\": %lld}\n",
+    tq_buf_printf(&line, "{\"step\": %lld, \"epoch\": %.9g, \"eval_loss\": %.9g, \"eval_target_tokens\": %lld",
                   (long long)step, epoch, eval_loss, (long long)target_tokens);
+    json_t *o = figures ? tq_figures_json(figures) : NULL, *value;
+    const char *name;
+    if (figures && !o) line.failed = true;
+    json_object_foreach(o, name, value) tq_buf_printf(&line, ", \"eval_%s\": %.9g", name, json_real_value(value));
+    json_decref(o);
+    tq_buf_puts(&line, "}\n");
     toque_status status = append(m, &line, err);
     tq_buf_clear(&line);
     return status;

@@ -10,8 +10,9 @@
 
 /* The recipe is written first and marks a folder as a run. Removal goes backwards, so that a folder stays a run until
  * nothing else of it is left. */
-static const char *const owned[] = {TQ_RUN_RECIPE,        TQ_RUN_METRICS, TQ_RUN_CARD,       TQ_RUN_ADAPTER_CONFIG,
-                                    TQ_RUN_ADAPTER_MODEL, TQ_RUN_MODEL,   TQ_RUN_CHECKPOINT, TQ_RUN_STATE};
+static const char *const owned[] = {TQ_RUN_RECIPE,         TQ_RUN_METRICS,       TQ_RUN_CARD,
+                                    TQ_RUN_ADAPTER_CONFIG, TQ_RUN_ADAPTER_MODEL, TQ_RUN_HEAD,
+                                    TQ_RUN_MODEL,          TQ_RUN_CHECKPOINT,    TQ_RUN_STATE};
 enum { N_OWNED = sizeof owned / sizeof owned[0] };
 
 static toque_status is_run(tq_mem *mem, const char *dir, bool *result, toque_error *err) {

@@ -13,6 +13,7 @@
 #define TQ_RUN_STATE "checkpoint/state.safetensors"
 #define TQ_RUN_ADAPTER_CONFIG "adapter_config.json"
 #define TQ_RUN_ADAPTER_MODEL "adapter_model.safetensors"
+#define TQ_RUN_HEAD "head.json"
 #define TQ_RUN_MODEL "model.safetensors" /* in place of the two above: methods that PEFT lacks */
 
 typedef enum tq_run_mode {

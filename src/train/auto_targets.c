@@ -112,7 +112,7 @@ static toque_status pick(tq_trainer *t, double share, tq_buf *text, tq_buf *note
         for (size_t i = 0; i < n; i++) {
             char path[100];
             if (!modules[i].chosen) continue;
-            tq_module_path(path, modules[i].layer, modules[i].role);
+            tq_module_path(path, t->adapter, modules[i].layer, modules[i].role);
             tq_buf_printf(text, "%s%s", text->len ? "," : "", path);
         }
         if (!used)

@@ -4,6 +4,7 @@
 #include <assert.h>
 
 int tq_batch_length(const tq_example *e) {
+    if (e->read) return e->n;
     int last = e->n - 1;
     while (last > 0 && !e->target[last]) last--;
     return last > 0 ? last : 0;
@@ -74,12 +75,13 @@ static void put_row(tq_batch *b, tq_batch_pass *pass, const tq_example *e, uint3
     b->example[segment] = number;
     for (int t = 0; t < length; t++) {
         b->tokens[pass->token + row + t] = e->tokens[t];
-        if (!e->target[t + 1]) continue;
+        if (e->read || !e->target[t + 1]) continue;
         int i = pass->target + pass->n_targets++;
         b->targets[i] = (tq_target){.row = row + t, .token = e->tokens[t + 1]};
         b->weights[i] = e->weight;
         b->weight += (double)e->weight;
     }
+    if (e->read) b->n_read += e->n_targets;
     pass->n_tokens += length;
     b->n_tokens += e->n;
 }
@@ -88,7 +90,7 @@ void tq_batch_lay(tq_batch *b, const tq_dataset *set, const uint32_t *rows, int 
     assert(n <= b->max_rows);
     choose_passes(b, set, rows, n);
     b->n_rows = n;
-    b->n_tokens = 0;
+    b->n_tokens = b->n_read = 0;
     b->weight = 0;
     tq_batch_pass next = {0};
     for (int p = 0; p < b->n_passes; p++) {
@@ -100,7 +102,7 @@ void tq_batch_lay(tq_batch *b, const tq_dataset *set, const uint32_t *rows, int 
         next.segment += pass->n_segments;
         next.target += pass->n_targets;
     }
-    b->n_targets = next.target;
+    b->n_targets = next.target + b->n_read;
 }
 
 tq_pass tq_batch_pass_at(const tq_batch *b, int i, tq_pass_kind kind, uint64_t seed) {

@@ -36,6 +36,7 @@ typedef struct tq_batch {
     /* the batch laid out last */
     int n_passes, n_rows;
     int64_t n_tokens, n_targets; /* of its rows, whole */
+    int64_t n_read;              /* of the targets, those that heads read */
     double weight;               /* sum over target tokens of their rows' weights */
 } tq_batch;
 

@@ -71,17 +71,15 @@ static toque_status join(load *l, toque_error *err) {
     return status;
 }
 
-static toque_status find_label(load *l, toque_error *err) {
-    tq_dataset *set = l->set;
-    const char *name = l->row->label;
-    l->label = -1;
-    if (!name) return TOQUE_OK;
-    for (size_t i = 0; i < set->n_labels && l->label < 0; i++)
-        if (strcmp(set->labels[i], name) == 0) l->label = (int32_t)i;
-    if (l->label >= 0) return TOQUE_OK;
+toque_status tq_dataset_label(tq_dataset *set, const char *name, int32_t *number, toque_error *err) {
+    for (size_t i = 0; i < set->n_labels; i++)
+        if (strcmp(set->labels[i], name) == 0) {
+            *number = (int32_t)i;
+            return TOQUE_OK;
+        }
     char *copy = tq_arena_strndup(&set->arena, name, strlen(name));
     if (!copy || !TQ_GROW(set->mem, set->labels, set->n_labels, set->cap_labels)) return TQ_NOMEM(err);
-    l->label = (int32_t)set->n_labels;
+    *number = (int32_t)set->n_labels;
     set->labels[set->n_labels++] = copy;
     return TOQUE_OK;
 }
@@ -89,7 +87,13 @@ static toque_status find_label(load *l, toque_error *err) {
 static toque_status add_row(load *l, toque_error *err) {
     const tq_row *row = l->row;
     l->made = 0;
-    TQ_TRY(find_label(l, err));
+    l->label = -1;
+    if (l->o->fields) {
+        TQ_TRY(tq_dataset_add_fields(l->set, l->model, l->o, row, l->file, err));
+        l->set->n_rows++;
+        return TOQUE_OK;
+    }
+    if (row->label) TQ_TRY(tq_dataset_label(l->set, row->label, &l->label, err));
     if (!row->messages) {
         TQ_TRY(tq_mask_text(l->model, row->text, row->text_len, 0, true, keep, l, err));
     } else if (row->plain && !l->model->chat_template) {
@@ -147,6 +151,10 @@ toque_status tq_dataset_load(tq_dataset *set, tq_model *model, const tq_data_opt
     if (!sha) return TQ_NOMEM(err);
     toque_status status = TOQUE_OK;
     load l = {.set = set, .model = model, .o = o};
+    for (size_t i = 0; i < o->n_labels && status == TOQUE_OK; i++) {
+        int32_t number;
+        status = tq_dataset_label(set, o->labels[i], &number, err);
+    }
     for (size_t i = 0; i < o->n_paths && status == TOQUE_OK; i++) {
         l.file = (uint16_t)i;
         status = read_file(&l, o->paths[i], sha, err);

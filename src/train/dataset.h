@@ -7,6 +7,7 @@
 #ifndef TQ_TRAIN_DATASET_H
 #define TQ_TRAIN_DATASET_H
 
+#include "model/head.h"
 #include "model/model.h"
 
 typedef enum tq_train_on { TQ_TRAIN_ON_ASSISTANT, TQ_TRAIN_ON_LAST, TQ_TRAIN_ON_ALL } tq_train_on;
@@ -20,16 +21,26 @@ typedef struct tq_data_options {
     tq_train_on train_on; /* text rows: always all */
     int max_length;       /* tokens */
     bool allow_no_target; /* score, predict: rows without an answer are fine */
+    bool fields;          /* for a head: text_column and label_column (or their defaults) as they stand, no messages */
+    tq_head_kind head;    /* what label_column holds */
+    const char *const *labels; /* [n_labels] known ones, which come first */
+    size_t n_labels;
+    const char *closed; /* not NULL: others are an error, which says this of the known ones */
+    bool io;            /* tags without B- */
 } tq_data_options;
 
 typedef struct tq_example {
     tq_token *tokens; /* [n] */
     uint8_t *target;  /* [n] 1: this token is learned (predicted from the one before it); target[0] is 0 */
     int n, n_targets;
-    float weight;  /* of the row, 1 by default */
-    uint32_t row;  /* its number over all files, from 0 */
-    uint32_t line; /* line in its file, from 1 */
-    uint16_t file; /* index into paths */
+    float weight;           /* of the row, 1 by default */
+    uint32_t row;           /* its number over all files, from 0 */
+    uint32_t line;          /* line in its file, from 1 */
+    uint16_t file;          /* index into paths */
+    bool read;              /* a head reads it: every token is run and none is predicted */
+    float value;            /* of a number */
+    const int32_t *classes; /* multilabel: [n_classes] numbers of its labels; tags: [n] of each token, -1: none */
+    int n_classes;
     int32_t label; /* number of its label (classification-like rows: text/label columns), or -1 */
 } tq_example;
 
@@ -50,6 +61,8 @@ typedef struct tq_dataset {
     tq_buf notes;  /* what was recognized, one line each: "train.csv: CSV, ';', windows-1252, 2000 rows" */
 } tq_dataset;
 
+/* The number of a label, which becomes one if it was none. */
+toque_status tq_dataset_label(tq_dataset *set, const char *name, int32_t *number, toque_error *err) TQ_MUST;
 /* Reads, renders and tokenizes everything. Errors name file and line. ENOTFOUND for a missing file; EFORMAT when no row
  * is left (all too long: says so with the numbers). */
 toque_status tq_dataset_load(tq_dataset *set, tq_model *model, const tq_data_options *o, toque_error *err) TQ_MUST;

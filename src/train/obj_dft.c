@@ -18,6 +18,7 @@ static double dft_loss(const tq_readout *r) {
 const tq_objective tq_objective_dft = {
     .name = "dft",
     .help = "dynamic fine-tuning: every token's -log p weighted by its probability",
+    .keys = "prompt_column answer_column system train_on",
     .reads_logp = true,
     .coef = dft_coef,
     .loss = dft_loss,

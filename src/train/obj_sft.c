@@ -10,6 +10,7 @@ static void sft_coef(const tq_readout *r, float *coef) {
 const tq_objective tq_objective_sft = {
     .name = "sft",
     .help = "supervised fine-tuning: the mean -log p of the target tokens",
+    .keys = "prompt_column answer_column system train_on",
     .coef = sft_coef,
     .loss = tq_readout_nll,
 };

@@ -13,6 +13,20 @@ static const tq_objective *const objectives[] = {
 };
 enum { N_OBJECTIVES = sizeof objectives / sizeof objectives[0] };
 
+const tq_objective *tq_objective_row(size_t i) {
+    return i < N_OBJECTIVES ? objectives[i] : NULL;
+}
+
+bool tq_objective_uses(const tq_objective *o, const char *key) {
+    size_t n = strlen(key);
+    for (const char *p = o->keys; p && *p; p += strspn(p, " ")) {
+        size_t m = strcspn(p, " ");
+        if (m == n && memcmp(p, key, n) == 0) return true;
+        p += m;
+    }
+    return false;
+}
+
 toque_status tq_objective_find(const tq_objective **objective, const char *name, toque_error *err) {
     const char *names[N_OBJECTIVES];
     char list[200] = "";

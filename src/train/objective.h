@@ -11,7 +11,8 @@
 #ifndef TQ_TRAIN_OBJECTIVE_H
 #define TQ_TRAIN_OBJECTIVE_H
 
-#include "base/error.h"
+#include "model/head.h"
+#include "train/dataset.h"
 
 typedef struct tq_readout { /* of one micro-batch */
     int n;                  /* target tokens */
@@ -22,15 +23,23 @@ typedef struct tq_readout { /* of one micro-batch */
 
 typedef struct tq_objective {
     const char *name, *help;
+    const char *keys; /* of a training that only some objectives use, and this one does */
     bool reads_logp;
     void (*coef)(const tq_readout *r, float *coef); /* coef [n] = d(loss)/d(logp) */
     double (*loss)(const tq_readout *r);            /* this micro-batch's share of the step's loss */
+    /* Of a head (`coef` and `loss` are NULL then): the loss of one read row from its outputs y [n], and d(loss)/dy in
+     * dy; the row's weight and the division are the caller's. item: the token's number in the example, for tags.
+     * *counts false: there is nothing to learn of this item. */
+    double (*row)(const tq_example *e, int item, const tq_head *h, const float *y, float *dy, bool *counts);
+    tq_head_kind head;
 } tq_objective;
 
 #define X(name) extern const tq_objective tq_objective_##name;
 #include "train/objectives.def"
 #undef X
 
+const tq_objective *tq_objective_row(size_t i); /* in the table's order; NULL past the end */
+bool tq_objective_uses(const tq_objective *o, const char *key);
 /* EINVAL with what there is (and the nearest name) for an unknown one. */
 toque_status tq_objective_find(const tq_objective **objective, const char *name, toque_error *err) TQ_MUST;
 /* The weighted mean of -log p: what metrics.jsonl calls `loss`, under every objective. */

@@ -2,6 +2,7 @@
 #include "train/recipe.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 /* Keys that say where things lie or when to save: they do not change what comes out. */
@@ -38,6 +39,18 @@ toque_status tq_recipe_resolve_model(tq_recipe *r, const tq_option_set *given, t
     TQ_TRY(tq_optimizer_find(&r->optimizer_row, r->optimizer, err));
     r->optimizer = r->optimizer_row->name;
     r->packing %= 2;
+    if (!r->objective_row->row) {
+        char what[60];
+        snprintf(what, sizeof what, "objective %s", r->objective);
+        TQ_TRY(tq_model_need_head(model, what, err));
+        if (r->method && strcmp(r->method, "head") == 0)
+            return TQ_FAIL(err, EINVAL,
+                           "method head trains the head of objective classify, multilabel, regress or tag; "
+                           "objective %s has none",
+                           r->objective);
+    }
+    if (r->add_labels && !r->init_adapter)
+        return TQ_FAIL(err, EINVAL, "add_labels goes with init_adapter, whose head gets them");
     TQ_TRY(tq_recipe_resolve_method(r, given, model, notes, err));
     resolve_recompute(r, notes);
     if (!(r->epochs > 0)) return TQ_FAIL(err, EINVAL, "epochs must be above 0 (fractions are fine), not %g", r->epochs);

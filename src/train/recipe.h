@@ -13,7 +13,7 @@
 #include "train/optimizer.h"
 #include "train/schedule.h"
 
-#define TQ_METHODS "lora, dora, ia3, full, freeze, prefix, norms, bitfit" /* the rows of model/peft.def */
+#define TQ_METHODS "lora, dora, ia3, full, freeze, prefix, norms, bitfit, head" /* the rows of model/peft.def */
 
 typedef enum tq_keep { TQ_KEEP_BEST, TQ_KEEP_LAST } tq_keep;
 
@@ -41,7 +41,11 @@ typedef struct tq_recipe {
     tq_option_list eval_data;
     double eval_split;
     int64_t patience, eval_every, save_every, seed;
-    int keep; /* tq_keep */
+    int keep;          /* tq_keep */
+    int pooling;       /* 0: by model and method, else tq_read + 1 */
+    int class_weights; /* 1: balanced */
+    int tagging;       /* 0: bio, 1: io */
+    bool add_labels;
 
     /* resolved from the above */
     const tq_objective *objective_row;

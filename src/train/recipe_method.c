@@ -19,7 +19,14 @@ static bool is_of_methods(const char *key) {
     return false;
 }
 
+static bool is_of_objectives(const char *key) {
+    for (size_t i = 0; tq_objective_row(i); i++)
+        if (tq_objective_uses(tq_objective_row(i), key)) return true;
+    return false;
+}
+
 bool tq_recipe_uses(const tq_recipe *r, const char *key) {
+    if (is_of_objectives(key)) return r->objective_row && tq_objective_uses(r->objective_row, key);
     if (strcmp(key, "cycles") == 0) return tq_schedule_choice(r->scheduler) == TQ_SCHEDULE_RESTARTS;
     if (strcmp(key, "decay") == 0) return tq_schedule_choice(r->scheduler) == TQ_SCHEDULE_WSD;
     if (r->method_row && strcmp(key, "train_layers") == 0 && r->train_pattern.len) return false;
@@ -31,6 +38,13 @@ static toque_status refuse_unused(const tq_recipe *r, const tq_option_set *given
         if (!tq_recipe_given(given, o->key) || tq_recipe_uses(r, o->key)) continue;
         char users[200] = "";
         size_t n = 0;
+        if (is_of_objectives(o->key)) {
+            for (size_t i = 0; tq_objective_row(i); i++)
+                if (tq_objective_uses(tq_objective_row(i), o->key) && n < sizeof users)
+                    n +=
+                        (size_t)snprintf(users + n, sizeof users - n, "%s%s", n ? ", " : "", tq_objective_row(i)->name);
+            return TQ_FAIL(err, EINVAL, "%s is not used by objective %s, only by: %s", o->key, r->objective, users);
+        }
         if (strcmp(o->key, "train_layers") == 0 && r->train_pattern.len)
             return TQ_FAIL(err, EINVAL, "train_layers and train_pattern both choose tensors: leave one of them out");
         if (!is_of_methods(o->key))
@@ -98,11 +112,12 @@ static toque_status last_layers(tq_recipe *r, const tq_model *model, tq_buf *not
         return TQ_FAIL(err, EINVAL, "train_layers is %lld, but the model has %d layers", (long long)r->train_layers, L);
     if (!tq_recipe_given(given, "train_layers"))
         tq_buf_printf(notes, "train_layers %lld: the default of method freeze\n", (long long)r->train_layers);
+    const char *layer = model->config.arch->flags & TQ_ARCH_ENCODER ? "*encoder.layer" : "model.layers";
     char *text = tq_arena_alloc(&r->arena, (size_t)r->train_layers, 32);
     if (!text) return TQ_NOMEM(err);
     size_t n = 0;
     for (int l = L - (int)r->train_layers; l < L; l++)
-        n += (size_t)snprintf(text + n, 32, "%smodel.layers.%d.*", n ? "," : "", l);
+        n += (size_t)snprintf(text + n, 32, "%s%s.%d.*", n ? "," : "", layer, l);
     r->own_text = text;
     return TOQUE_OK;
 }
@@ -132,6 +147,8 @@ toque_status tq_recipe_resolve_method(tq_recipe *r, const tq_option_set *given, 
     TQ_TRY(join(r, &r->targets, &r->targets_text, err));
     bool asked = false;
     TQ_TRY(tq_auto_targets_asked(r->targets_text, &asked, &r->auto_share, err));
+    if (asked && r->objective_row->row)
+        return TQ_FAIL(err, EINVAL, "targets auto is for objectives without a head, not for %s", r->objective);
     if (asked && !tq_recipe_uses(r, "rank"))
         return TQ_FAIL(err, EINVAL, "targets auto is for methods with a rank (lora, dora), not for %s", r->method);
     TQ_TRY(join(r, &r->rank_pattern, &r->rank_text, err));

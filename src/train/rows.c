@@ -34,6 +34,16 @@ static toque_status choose(tq_rows *rows, toque_error *err) {
     const char *format = rows->o.format;
     bool columns = rows->o.prompt_column || rows->o.answer_column || rows->o.text_column || rows->o.label_column;
     rows->kind = kind_of(rows);
+    if (rows->o.fields) {
+        if (format && !strcmp(format, "csv")) rows->kind = KIND_CSV;
+        if (format && !strcmp(format, "tsv")) rows->kind = KIND_CSV;
+        if (rows->kind == KIND_WHOLE)
+            return TQ_FAIL(err, EINVAL, "%s is one text: a head's rows are JSONL, CSV or TSV (--format csv)",
+                           rows->path);
+        rows->form = FORM_FIELDS;
+        rows->forced = true;
+        return TOQUE_OK;
+    }
     if (format && (!strcmp(format, "csv") || !strcmp(format, "tsv"))) {
         rows->kind = KIND_CSV;
     } else if (format) {

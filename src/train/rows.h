@@ -22,8 +22,9 @@ typedef struct tq_row {
     const char *label; /* the answer, for rows with a label column; NULL otherwise */
     const char *raw;   /* the row as it stands in the file, in UTF-8, without its line ending */
     size_t raw_len;
-    uint32_t line; /* where it begins, from 1 */
-} tq_row;          /* everything is owned by the reader and valid until its next call */
+    uint32_t line;  /* where it begins, from 1 */
+    json_t *object; /* with the option `fields`: the row itself, and nothing of the above but weight and raw */
+} tq_row;           /* everything is owned by the reader and valid until its next call */
 
 typedef struct tq_rows tq_rows;
 /* Reads the file ("-": standard input) whole. Of the options: format, the columns, system, allow_no_target. ENOTFOUND
@@ -54,5 +55,12 @@ bool tq_rows_has_column(const tq_rows *rows, const char *name);
  * tool calls' arguments become objects. Returns a new array. silent (may be NULL) [size of messages] is set from
  * "train": false and "weight": 0 of the turns, which are taken out. */
 toque_status tq_messages_normalize(json_t **out, tq_mem *mem, json_t *messages, bool *silent, toque_error *err) TQ_MUST;
+
+/* --- rows of fields (dataset_head.c) ------------------------------------------------------------------- */
+/* One row of fields as an example for a head (dataset_head.c). */
+toque_status tq_dataset_add_fields(tq_dataset *set, tq_model *model, const tq_data_options *o, const tq_row *row,
+                                   uint16_t file, toque_error *err) TQ_MUST;
+/* The text of a row of fields: the column of that name, checked. */
+toque_status tq_row_text(const tq_row *row, const char *column, tq_string *text, toque_error *err) TQ_MUST;
 
 #endif

@@ -72,7 +72,7 @@ toque_status tq_rows_csv_open(tq_rows *rows, toque_error *err) {
 static bool wanted(const tq_rows *rows, const char *name) {
     static const char *const own[] = {"instruction", "input", "output", "prompt", "completion", "text", "label"};
     const tq_data_options *o = &rows->o;
-    if (rows->form == FORM_COLUMNS)
+    if (rows->form == FORM_COLUMNS || rows->form == FORM_FIELDS)
         return (o->prompt_column && !strcmp(name, o->prompt_column)) ||
                (o->answer_column && !strcmp(name, o->answer_column)) ||
                (o->text_column && !strcmp(name, o->text_column)) || (o->label_column && !strcmp(name, o->label_column));

@@ -13,7 +13,8 @@ typedef enum rows_form {
     FORM_ALPACA,
     FORM_PROMPT,
     FORM_TEXT,
-    FORM_COLUMNS
+    FORM_COLUMNS,
+    FORM_FIELDS /* the object itself, for heads */
 } rows_form;
 typedef enum rows_kind { KIND_JSON_LINES, KIND_JSON_ARRAY, KIND_CSV, KIND_WHOLE } rows_kind;
 

@@ -14,7 +14,8 @@ static const struct {
              [FORM_ALPACA] = {"alpaca", "instruction", "output"},
              [FORM_PROMPT] = {"prompt", "prompt", "completion"},
              [FORM_TEXT] = {"text", "text", NULL},
-             [FORM_COLUMNS] = {"column", NULL, NULL}};
+             [FORM_COLUMNS] = {"column", NULL, NULL},
+             [FORM_FIELDS] = {"field", NULL, NULL}};
 
 const char *tq_rows_form_name(rows_form form) {
     return forms[form].name;
@@ -275,6 +276,10 @@ static toque_status find_form(tq_rows *rows, const tq_row *row, toque_error *err
 }
 
 toque_status tq_rows_object(tq_rows *rows, tq_row *row, toque_error *err) {
+    if (rows->form == FORM_FIELDS) {
+        row->object = rows->object;
+        return put_weight(rows, row, err);
+    }
     TQ_TRY(find_form(rows, row, err));
     if (rows->form == FORM_TEXT) return text_row(rows, row, err);
     TQ_TRY(tq_rows_flags(rows, 3, err));

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "train/trainer_head.h"
 
 static toque_status check_rows(const tq_dataset *set, toque_error *err) {
     for (size_t i = 0; i < set->n; i++) {
@@ -88,6 +89,7 @@ toque_status tq_trainer_init(tq_trainer *t, tq_adapter *adapter, const tq_datase
                         .recompute = o->recompute,
                         .max_bytes = o->max_bytes};
     TQ_GO(tq_machine_new(&t->machine, adapter->model, &t->plan, err));
+    TQ_GO(tq_trainer_head_init(t, err));
 done:
     if (status != TOQUE_OK) tq_trainer_clear(t);
     return status;
@@ -96,6 +98,7 @@ done:
 void tq_trainer_clear(tq_trainer *t) {
     if (!t->ctx) return;
     tq_machine_free(t->machine);
+    tq_trainer_head_clear(t);
     tq_batch_clear(&t->batch);
     tq_order_clear(&t->order);
     for (int i = 0; i < TQ_OPTIMIZER_STATES; i++) tq_free(&t->ctx->mem, t->states[i]);
@@ -166,11 +169,16 @@ toque_status tq_trainer_gradient(tq_trainer *t, tq_step_result *result, toque_er
                                .targets = t->batch.n_targets,
                                .passes = t->batch.n_passes};
     memset(t->adapter->grads, 0, t->adapter->n * sizeof(float));
+    const double scale = t->head ? 1 / tq_trainer_head_weight(t, t->data) : 0;
     for (int i = 0; i < t->batch.n_passes; i++) {
         if (atomic_load(&t->ctx->canceled))
             return TQ_FAIL(err, ECANCELED, "canceled in step %lld", (long long)t->step + 1);
-        TQ_TRY(run_pass(t, i, result, err));
+        if (t->head)
+            TQ_TRY(tq_trainer_head_pass(t, t->data, i, true, scale, &result->loss, NULL, NULL, err));
+        else
+            TQ_TRY(run_pass(t, i, result, err));
     }
+    if (t->head) result->objective = result->loss;
     return TOQUE_OK;
 }
 
@@ -272,16 +280,47 @@ toque_status tq_trainer_step(tq_trainer *t, tq_step_result *result, toque_error 
     return TOQUE_OK;
 }
 
+/* The rows of a set from `at` on, as many as a batch holds, laid out; *n of them. */
+static void lay_evaluation(tq_trainer *t, const tq_dataset *set, size_t at, int *n) {
+    tq_batch *b = &t->batch;
+    *n = set->n - at < (size_t)b->max_rows ? (int)(set->n - at) : b->max_rows;
+    for (int i = 0; i < *n; i++) t->rows[i] = (uint32_t)(at + (size_t)i);
+    tq_batch_lay(b, set, t->rows, *n, &t->hats, 0);
+}
+
+static toque_status finite_loss(const tq_trainer *t, double loss, toque_error *err) {
+    if (isfinite(loss)) return TOQUE_OK;
+    return TQ_FAIL(err, ENONFINITE, "after step %lld: the held-out loss is not finite: lower lr", (long long)t->step);
+}
+
+toque_status tq_trainer_evaluate_head(tq_trainer *t, const tq_dataset *set, double *loss, int64_t *targets,
+                                      tq_outputs_fn *fn, void *arg, toque_error *err) {
+    double sum = 0, weight = 0;
+    int64_t count = 0;
+    int n;
+    for (size_t at = 0; at < set->n; at += (size_t)n) {
+        lay_evaluation(t, set, at, &n);
+        for (int i = 0; i < t->batch.n_passes; i++) {
+            if (atomic_load(&t->ctx->canceled)) return TQ_FAIL(err, ECANCELED, "canceled in an evaluation");
+            TQ_TRY(tq_trainer_head_pass(t, set, i, false, 1, &sum, fn, arg, err));
+        }
+        weight += tq_trainer_head_weight(t, set);
+        count += t->batch.n_targets;
+    }
+    *loss = sum / weight;
+    if (targets) *targets = count;
+    return finite_loss(t, *loss, err);
+}
+
 toque_status tq_trainer_evaluate(tq_trainer *t, const tq_dataset *set, double *loss, int64_t *targets,
                                  toque_error *err) {
     tq_batch *b = &t->batch;
     double sum = 0, weight = 0;
     int64_t count = 0;
-    uint32_t *rows = t->rows;
-    for (size_t at = 0; at < set->n; at += (size_t)b->max_rows) {
-        int n = set->n - at < (size_t)b->max_rows ? (int)(set->n - at) : b->max_rows;
-        for (int i = 0; i < n; i++) rows[i] = (uint32_t)(at + (size_t)i);
-        tq_batch_lay(b, set, rows, n, &t->hats, 0);
+    int n;
+    if (t->head) return tq_trainer_evaluate_head(t, set, loss, targets, NULL, NULL, err);
+    for (size_t at = 0; at < set->n; at += (size_t)n) {
+        lay_evaluation(t, set, at, &n);
         for (int i = 0; i < b->n_passes; i++) {
             if (atomic_load(&t->ctx->canceled)) return TQ_FAIL(err, ECANCELED, "canceled in an evaluation");
             const tq_batch_pass *p = &b->passes[i];
@@ -296,7 +335,5 @@ toque_status tq_trainer_evaluate(tq_trainer *t, const tq_dataset *set, double *l
     }
     *loss = sum / weight;
     if (targets) *targets = count;
-    return isfinite(*loss) ? TOQUE_OK
-                           : TQ_FAIL(err, ENONFINITE, "after step %lld: the held-out loss is not finite: lower lr",
-                                     (long long)t->step);
+    return finite_loss(t, *loss, err);
 }

@@ -25,6 +25,7 @@ typedef struct tq_trainer_options {
     double ema;                /* decay of an average of the values, which evaluations then use; 0: none */
     int rows;                  /* of a step: batch_size x grad_accum */
     bool packing, shuffle;
+    const float *class_weights; /* [labels] of a head's classes, or NULL */
     uint64_t seed;
     bool recompute;   /* every layer, in the backward pass */
     size_t max_bytes; /* for the machine's buffers; 0: no limit */
@@ -43,12 +44,17 @@ typedef struct tq_trainer {
     tq_hats hats;
     float *states[TQ_OPTIMIZER_STATES]; /* [n_states[i]] each: the ranges' states one after another */
     size_t n_states[TQ_OPTIMIZER_STATES];
-    float *scratch;  /* the optimizer's */
-    float *ema;      /* [adapter->n] or NULL */
-    double *squares; /* [adapter->n_ranges] of the gradient */
-    uint32_t *rows;  /* [o.rows] of an evaluation */
-    int64_t step;    /* finished ones */
+    float *scratch;        /* the optimizer's */
+    float *ema;            /* [adapter->n] or NULL */
+    double *squares;       /* [adapter->n_ranges] of the gradient */
+    uint32_t *rows;        /* [o.rows] of an evaluation */
+    int64_t step;          /* finished ones */
+    const tq_head *head;   /* the objective's, or NULL */
+    float *read, *outputs; /* [2 x max_rows, C], [2 x max_rows, n]: what it reads and gives, and their gradients */
 } tq_trainer;
+
+/* What a head gave for an example: y [items, n]. */
+typedef toque_status tq_outputs_fn(void *arg, const tq_example *e, const float *y, int items, toque_error *err);
 
 typedef struct tq_step_result {
     int64_t step;     /* this one's number, from 1 */
@@ -79,5 +85,8 @@ toque_status tq_trainer_gradient(tq_trainer *t, tq_step_result *result, toque_er
 /* The weighted mean -log p over all rows of a set, without dropout; *targets (may be NULL) counts its target tokens. */
 toque_status tq_trainer_evaluate(tq_trainer *t, const tq_dataset *set, double *loss, int64_t *targets,
                                  toque_error *err) TQ_MUST;
+/* The same for an objective with a head; fn (may be NULL) is handed the outputs of every example. */
+toque_status tq_trainer_evaluate_head(tq_trainer *t, const tq_dataset *set, double *loss, int64_t *targets,
+                                      tq_outputs_fn *fn, void *arg, toque_error *err) TQ_MUST;
 
 #endif

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "train/auto_targets.h"
+#include "train/tune_head.h"
 
 tq_data_options tq_tune_data_options(const tq_tune *t, const tq_option_list *paths) {
     const tq_recipe *r = t->recipe;
@@ -23,6 +24,7 @@ tq_data_options tq_tune_data_options(const tq_tune *t, const tq_option_list *pat
 
 static toque_status load_rows(tq_tune *t, tq_dataset *set, const tq_option_list *paths, toque_error *err) {
     tq_data_options o = tq_tune_data_options(t, paths);
+    if (t->recipe->objective_row->row) TQ_TRY(tq_tune_head_options(t, &o, set == &t->held_out, err));
     TQ_TRY(tq_dataset_load(set, t->model, &o, err));
     tq_buf_puts(&t->notes, set->notes.data);
     return TOQUE_OK;
@@ -55,13 +57,28 @@ static void set_rates(tq_tune *t) {
     bool plus = tq_recipe_uses(r, "loraplus_lr_ratio");
     for (size_t i = 0; i < t->adapter->n_ranges; i++) {
         tq_range *range = &t->adapter->ranges[i];
-        range->lr = plus && range->part > 0 ? (float)r->loraplus_lr_ratio : 1;
+        range->lr = plus && range->part > 0 && range->role < TQ_ROLE_COUNT ? (float)r->loraplus_lr_ratio : 1;
         range->lr *= (float)pow(r->layer_decay, t->model->config.L - range->layer);
     }
 }
 
 static toque_status make_adapter(tq_tune *t, toque_error *err) {
     tq_adapter_options o = tq_recipe_adapter(t->recipe);
+    tq_head head;
+    if (t->recipe->objective_row->row) {
+        TQ_TRY(tq_tune_make_head(t, &head, err));
+        o.heads = &head;
+        o.n_heads = 1;
+    }
+    if (t->adapter && o.n_heads) {
+        tq_adapter *grown;
+        TQ_TRY(tq_adapter_with_heads(&grown, t->adapter, o.heads, 1, o.seed, err));
+        tq_adapter_free(t->adapter);
+        t->adapter = grown;
+    } else if (t->adapter && t->adapter->n_heads) {
+        return TQ_FAIL(err, EINVAL, "init_adapter %s has a head for objective %s; objective %s has none",
+                       t->adapter->name, tq_head_kind_name(t->adapter->heads[0].kind), t->recipe->objective);
+    }
     if (!t->adapter) TQ_TRY(tq_adapter_new(&t->adapter, t->model, &o, err));
     static const tq_type types[] = {TQ_F32, TQ_F16, TQ_BF16};
     t->adapter->save_type = types[t->recipe->save_dtype];
@@ -120,6 +137,7 @@ static toque_status make_trainer(tq_tune *t, toque_error *err) {
     }
     tq_trainer_options o = trainer_options(r);
     o.max_bytes = room;
+    o.class_weights = t->class_weights;
     TQ_TRY(tq_trainer_init(&t->trainer, t->adapter, &t->data, tq_tune_has_held_out(t) ? &t->held_out : NULL, &o, err));
     t->plan.activations = t->trainer.plan.bytes;
     t->plan.kept_layers = t->trainer.plan.kept_layers;
@@ -149,8 +167,10 @@ toque_status tq_tune_open(tq_tune *t, tq_ctx *ctx, tq_recipe *recipe, const tq_o
     TQ_GO(tq_model_open(&t->model, ctx, recipe->model, err));
     TQ_GO(load_adapter(t, given, err));
     TQ_GO(tq_recipe_resolve_model(recipe, given, t->model, &t->notes, err));
-    if (!(recipe->auto_share > 0)) TQ_GO(make_adapter(t, err)); /* before the data: a wrong name is told at once */
+    const bool headed = recipe->objective_row->row;                        /* whose labels are in the data */
+    if (!(recipe->auto_share > 0) && !headed) TQ_GO(make_adapter(t, err)); /* a wrong name is told at once */
     TQ_GO(load_data(t, err));
+    if (headed) TQ_GO(make_adapter(t, err));
     TQ_GO(tq_recipe_resolve_rows(recipe, given, t->data.n, t->held_out.n, &t->notes, err));
     TQ_GO(choose_targets(t, err));
     TQ_GO(make_trainer(t, err));
@@ -168,6 +188,8 @@ void tq_tune_close(tq_tune *t) {
     tq_run_close(&t->run);
     tq_trainer_clear(&t->trainer);
     tq_free(mem, t->best);
+    tq_free(mem, t->class_weights);
+    tq_figures_clear(&t->figures);
     tq_adapter_free(t->adapter);
     tq_dataset_clear(&t->held_out);
     tq_dataset_clear(&t->data);

@@ -10,6 +10,7 @@
 #ifndef TQ_TRAIN_TUNE_H
 #define TQ_TRAIN_TUNE_H
 
+#include "runs/figures.h"
 #include "runs/metrics.h"
 #include "runs/run.h"
 #include "train/checkpoint.h"
@@ -35,6 +36,10 @@ typedef struct tq_tune {
     tq_progress_state at;
     float *best; /* [adapter->n] with keep best */
     json_t *inputs;
+    tq_figures figures;   /* of a head's answers to the held-out rows, at the last evaluation */
+    float *class_weights; /* or NULL */
+    int old_labels;       /* that init_adapter's head had; held-out rows of these, before and after: */
+    size_t old_rows[2], old_right[2];
     bool other_machine;   /* by the caller, before tq_tune_start: going on elsewhere is a warning, not an error */
     const char *baseline; /* by the caller, before the card is written: a sentence for it, or NULL */
     int64_t saved;        /* the step of the checkpoint that holds this state; -1: none */

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "runs/card.h"
+#include "train/tune_head.h"
 
 static double epochs_at(const tq_tune *t, int64_t step) {
     return (double)step / (double)t->recipe->steps_per_epoch;
@@ -154,10 +155,12 @@ static toque_status evaluate(tq_tune *t, const tq_tune_events *events, toque_err
     int64_t targets;
     if (events->evaluating) events->evaluating(events->arg, at->step);
     tq_trainer_swap_ema(&t->trainer);
-    toque_status status = tq_trainer_evaluate(&t->trainer, &t->held_out, &loss, &targets, err);
+    toque_status status = t->trainer.head ? tq_tune_head_evaluate(t, &loss, &targets, err)
+                                          : tq_trainer_evaluate(&t->trainer, &t->held_out, &loss, &targets, err);
     tq_trainer_swap_ema(&t->trainer);
     if (status != TOQUE_OK) return status;
-    TQ_TRY(tq_metrics_put_eval(&t->metrics, at->step, epochs_at(t, at->step), loss, targets, err));
+    TQ_TRY(tq_metrics_put_eval(&t->metrics, at->step, epochs_at(t, at->step), loss, targets,
+                               t->trainer.head ? &t->figures : NULL, err));
     at->evaluated = at->step;
     at->last_eval = loss;
     t->saved = -1; /* a checkpoint of this step, if there is one, was made before the evaluation */
@@ -257,6 +260,8 @@ toque_status tq_tune_write_card(tq_tune *t, const char *recipe_yaml, toque_error
                     .base_eval = t->at.base_eval,
                     .best_eval = t->at.best_eval,
                     .last_eval = t->at.last_eval,
+                    .figures = t->trainer.head && t->figures.head ? &t->figures : NULL,
+                    .head = t->trainer.head,
                     .baseline = t->baseline,
                     .recipe = recipe_yaml};
     tq_buf text;

@@ -243,7 +243,7 @@ static void metrics_are_cut_behind_the_checkpoint(void **state) {
                          .objective = "dft",
                          .objective_loss = 0.25};
     assert_int_equal(tq_metrics_put_step(&m, &s, &err), TOQUE_OK);
-    assert_int_equal(tq_metrics_put_eval(&m, 3, 0.75, 1.25, 9, &err), TOQUE_OK);
+    assert_int_equal(tq_metrics_put_eval(&m, 3, 0.75, 1.25, 9, NULL, &err), TOQUE_OK);
     assert_int_equal(tq_metrics_sync(&m, &err), TOQUE_OK);
     tq_metrics_close(&m);
     snprintf(text, sizeof text,

@@ -380,7 +380,7 @@ static void auto_targets_are_those_with_the_largest_gradients(void **state) {
         const tq_range *range = &b.adapter->ranges[i];
         if (!tq_is_linear(range->role)) continue;
         char path[100];
-        tq_module_path(path, range->layer, range->role);
+        tq_module_path(path, b.adapter, range->layer, range->role);
         double norm = 0;
         for (int k = 0; k < range->rows * range->cols; k++)
             norm +=

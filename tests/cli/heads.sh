@@ -1,0 +1,106 @@
+#!/bin/sh
+# Heads on a small random model: each kind is trained, saved, worn by predict, and gives the same to the byte for any
+# number of threads; labels are added; bad input.
+# shellcheck source=tests/shell.inc
+. "$(dirname "$0")/../shell.inc"
+unset TOQUE_MODEL
+cd "$work" || exit 1
+check "the small model is written" "$(dirname "$TOQUE")/tests/faults/write_small_model" m.gguf
+cat >make.py <<'END'
+import json, random
+random.seed(3)
+words = {'red': 'aaa', 'blue': 'xyz', 'old': 'QQQ'}
+def rows(n, names):
+    for i in range(n):
+        label = names[i % len(names)]
+        yield label, ' '.join(random.choice(['is', 'it', words[label]]) for _ in range(4)) + ' ' + words[label]
+def write(name, objects):
+    with open(name, 'w') as f: f.write(''.join(json.dumps(o) + '\n' for o in objects))
+two = list(rows(40, ['red', 'blue']))
+write('class.jsonl', ({'text': t, 'label': l} for l, t in two))
+write('three.jsonl', ({'text': t, 'label': l} for l, t in rows(45, ['red', 'blue', 'old'])))
+write('labels.jsonl', ({'text': t, 'labels': [l, 'it'] if 'it' in t else [l]} for l, t in two))
+write('value.jsonl', ({'text': t, 'label': len(t) / 4} for l, t in two))
+write('spans.jsonl', ({'text': 'é ' + t, 'spans': [{'start': 2 + len(t) - 3, 'end': 2 + len(t), 'label': l}]} for l, t in two))
+write('one.jsonl', ({'text': t, 'label': 'red'} for l, t in two))
+with open('class.csv', 'w') as f:
+    f.write('what,body\n' + ''.join('%s,%s\n' % r for r in two))
+END
+check "rows are made" python3 make.py
+set -- -m m.gguf --compute f32 --quiet --threads 1
+few="--epochs 12 --rank 4 --lr 1e-2 --eval-split 0.2"
+# shellcheck disable=SC2086
+for kind in classify:class multilabel:labels regress:value tag:spans; do
+    objective=${kind%:*} data=${kind#*:}
+    run 0 tune "$@" -d "$data.jsonl" --objective "$objective" $few -o "run.$objective"
+    ok "$objective is trained" test -s "run.$objective/head.json"
+    run 0 tune "$@" --threads 3 -d "$data.jsonl" --objective "$objective" $few -o "again.$objective"
+    ok "$objective: three threads give the same bytes" cmp -s "run.$objective/adapter_model.safetensors" "again.$objective/adapter_model.safetensors"
+    run 0 predict "$@" -a "run.$objective" "$data.jsonl" -o "$objective.out"
+    ok "$objective: every row is answered" test "$(wc -l <"$objective.out")" -eq 40
+done
+check "classes are learned" python3 -c "
+import json
+rows = [json.loads(l) for l in open('classify.out')]
+assert sum(r['label'] == r['label_2'] for r in rows) > 30 and all(0.5 <= r['probability_2' if 'probability_2' in r else 'probability'] <= 1 for r in rows)"
+check "labels are a list with as many probabilities" python3 -c "
+import json
+for r in map(json.loads, open('multilabel.out')): assert len(r['labels_2']) == len(r['probabilities_2'])"
+check "a number is on the scale of the targets" python3 -c "
+import json
+rows = [json.loads(l) for l in open('regress.out')]
+mean = sum(r['label'] for r in rows) / 40
+assert abs(sum(r['value'] for r in rows) / 40 - mean) < 1"
+check "spans count characters and lie in the text" python3 -c "
+import json
+n = 0
+for r in map(json.loads, open('tag.out')):
+    for s in r['spans_2']: assert 0 <= s['start'] < s['end'] <= len(r['text']) and s['label'] in ('red', 'blue', 'old'); n += 1
+assert n > 0"
+check "figures are in metrics.jsonl" grep -q eval_macro_f1 run.classify/metrics.jsonl
+check "and in the card" grep -q 'truth . answer' run.classify/README.md
+check "transformers' keys are in head.json" grep -q id2label run.classify/head.json
+check "the adapter is PEFT's" sh -c "grep -q SEQ_CLS run.classify/adapter_config.json && grep -q TOKEN_CLS run.tag/adapter_config.json"
+# shellcheck disable=SC2086
+for method in head full; do
+    run 0 tune "$@" -d class.csv --objective classify --text-column body --label-column what --method $method \
+        --epochs 2 --eval-split 0.2 --class-weights balanced -o run.$method
+    ok "method $method" test -s run.$method/model.safetensors
+    run 0 predict "$@" -a run.$method class.csv --text-column body -o $method.csv
+    ok "method $method is worn" sh -c "head -n 1 $method.csv | grep -q '^what,body,label,probability'"
+done
+run 0 tune "$@" -d three.jsonl --objective classify --init-adapter run.classify --add-labels --epochs 1 -o run.added
+ok "labels are added" grep -q '"old"' run.added/head.json
+
+# --- bad input
+run 1 tune "$@" -d three.jsonl --objective classify --init-adapter run.classify -o bad
+ok "a label that the head does not know" err_has 'the label "old" is none of the 2 that init_adapter'
+run 1 tune "$@" -d value.jsonl --objective regress --init-adapter run.classify -o bad
+ok "a head of another kind" err_has "has a head for objective classify, not regress"
+run 1 tune "$@" -d one.jsonl --objective classify -o bad
+ok "one class" err_has 'have the label "red": there is nothing to tell apart'
+run 1 tune "$@" -d class.jsonl --eval-data three.jsonl --objective classify -o bad
+ok "a held-out label that was not trained on" err_has 'three.jsonl: line 3: the label "old" is none of the 2 that rows to train on have'
+printf '{"text":"a","label":"1.5"}\n{"text":"b","label":"nan"}\n' >nan.jsonl
+run 1 tune "$@" -d nan.jsonl --objective regress -o bad
+ok "a target that is no number" err_has "nan.jsonl: line 2: the target nan is no finite number"
+printf '{"text":"abc","spans":[{"start":1,"end":9,"label":"x"}]}\n' >out.jsonl
+run 1 tune "$@" -d out.jsonl --objective tag -o bad
+ok "a span outside its text" err_has "out.jsonl: line 1: the span 1 to 9 is not within the text"
+printf '{"text":"abcdef","spans":[{"start":0,"end":3,"label":"x"},{"start":2,"end":5,"label":"y"}]}\n' >over.jsonl
+run 1 tune "$@" -d over.jsonl --objective tag -o bad
+ok "spans that overlap" err_has 'over.jsonl: line 1: spans overlap: "x" and "y"'
+run 1 tune "$@" -d class.jsonl --objective classify --train-on last -o bad
+ok "a key of another objective" err_has "train_on is not used by objective classify, only by: sft, dft"
+run 1 tune "$@" -d class.jsonl --objective sft --pooling mean -o bad
+ok "and the other way round" err_has "pooling is not used by objective sft, only by: classify, multilabel, regress"
+run 1 tune "$@" -d class.jsonl --objective sft --method head -o bad
+ok "method head without a head" err_has "objective sft has none"
+run 1 tune "$@" -d class.jsonl --objective classify --pooling pooler -o bad
+ok "a pooler that is not there" err_has "has no pooler"
+run 1 tune "$@" -d class.jsonl --objective classify --add-labels -o bad
+ok "labels added to nothing" err_has "add_labels goes with init_adapter"
+run 1 predict "$@" -a run.classify class.jsonl --labels a,b
+ok "labels beside a head" err_has "labels has no use here"
+check "nothing of this is left" test ! -e bad
+finish
