@@ -318,6 +318,8 @@ static toque_status measure(evaluation *v, toque_error *err) {
             status = rank(v, &v->questions[i], s, at, err);
         at += v->questions[i].n_relevant > 0;
         if (status == TOQUE_OK) status = answer(v, i, err);
+        if (status == TOQUE_OK && v->s.store->ctx->canceled)
+            status = TQ_FAIL(err, ECANCELED, "interrupted after %zu of %zu questions", i + 1, v->n);
         tq_progress_update(&bar, i + 1, NULL);
         if (status != TOQUE_OK && status != TOQUE_EINVAL)
             tq_error_prefix(err, status, "%s:%zu: ", v->path, v->questions[i].line);

@@ -33,6 +33,13 @@ run 0 rag search s.db 'deja vu'
 ok "diacritics are folded" out_has 'docs/sub/dogs.txt'
 run 0 rag search s.db 'they' --where 'document~docs/sub/*' --json --language fr
 ok "--where" json "len(d[0]['results']) == 0 or all(r['document'] == 'docs/sub/dogs.txt' for r in d[0]['results'])"
+mkdir plain
+printf 'Walking dogs.\n' >plain/a.txt
+run 0 rag add p.db plain --embedder none --language none
+run 0 rag search p.db 'walked' --json
+ok "--language none: no stemming" json "d[0]['results'] == []"
+run 0 rag search p.db 'walking' --language none --json
+ok "words as they are" json "len(d[0]['results']) == 1 and d[0]['results'][0]['language'] == ''"
 run 1 rag search s.db cats --where colour=red
 ok "a filter on an unknown key names those there are" err_has 'team'
 run 1 rag search s.db cats --mode vector
