@@ -3,7 +3,7 @@
 
 Writes OUT/pages/NAME.SECTION, each page without its section NAME, and OUT/questions.jsonl for `toque rag eval`: the one
 line that stood there ("list directory contents") asks for its page. Pages that only point to others, descriptions of
-fewer than three words and those that several pages share are left out, and counted. Pages are taken in order of their
+fewer than three or more than thirty words and those that several pages share are left out, and counted. Pages are taken in order of their
 name; with --most, evenly spread over it.
 """
 import argparse, gzip, json, os, re, sys
@@ -56,7 +56,7 @@ def main():
     p.add_argument("mandirs", nargs="+", metavar="MANDIR", help="as /usr/share/man/man1")
     p.add_argument("--most", type=int, default=0, help="at most so many pages (0: all)")
     o = p.parse_args()
-    pages, left, seen = {}, {"link": 0, "no description": 0, "short": 0}, {}
+    pages, left, seen = {}, {"link": 0, "no description": 0, "short": 0, "long": 0}, {}
     for folder in o.mandirs:
         for name in sorted(os.listdir(folder)):
             path = os.path.join(folder, name)
@@ -72,6 +72,8 @@ def main():
                 left["no description"] += 1
             elif len(parts[0].split()) < 3:
                 left["short"] += 1
+            elif len(parts[0].split()) > 30:
+                left["long"] += 1
             else:
                 pages[name.removesuffix(".gz")] = parts
                 seen[parts[0].lower()] = seen.get(parts[0].lower(), 0) + 1

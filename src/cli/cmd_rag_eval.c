@@ -246,7 +246,7 @@ static toque_status compare_answer(evaluation *v, const question *q, const tq_an
         exact |= all.exact;
         f1 = all.f1 > f1 ? all.f1 : f1;
     }
-    if (status == TOQUE_EINVAL) tq_error_prefix(err, status, "%s:%zu: ", v->path, q->line);
+    if (status == TOQUE_EINVAL) tq_error_prefix(err, status, "%s:%zu", v->path, q->line);
     v->held_first += first;
     v->held += holds;
     v->exact += exact;
@@ -322,7 +322,7 @@ static toque_status measure(evaluation *v, toque_error *err) {
             status = TQ_FAIL(err, ECANCELED, "interrupted after %zu of %zu questions", i + 1, v->n);
         tq_progress_update(&bar, i + 1, NULL);
         if (status != TOQUE_OK && status != TOQUE_EINVAL)
-            tq_error_prefix(err, status, "%s:%zu: ", v->path, v->questions[i].line);
+            tq_error_prefix(err, status, "%s:%zu", v->path, v->questions[i].line);
     }
     tq_progress_end(&bar, NULL);
     if (status == TOQUE_OK && v->n_answerable && v->n_answerable < v->n) status = part(v, err);

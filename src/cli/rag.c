@@ -144,7 +144,7 @@ toque_status tq_cli_store_open(tq_cli *cli, const char *path, const char *embedd
     if (status == TOQUE_ENOTFOUND && !embedder)
         tq_error_prefix(err, status,
                         "the store's embedder is gone (name its place with --embedder, or search with --mode "
-                        "bm25): ");
+                        "bm25)");
     if (status == TOQUE_OK) status = tq_searcher_init(&s->searcher, s->store, s->embedder.e, err);
     if (status != TOQUE_OK) tq_cli_store_close(s);
     return status;

@@ -104,7 +104,7 @@ run 1 rag eval e.db bad.jsonl
 ok "a misspelt key is named with its line" err_has 'bad.jsonl:2: "documnet" is not known'
 printf '{"question": "cats sleep", "answer": "the"}\n' >bad.jsonl
 run 1 rag eval e.db bad.jsonl
-ok "an answer of no words" err_has 'has no words'
+ok "an answer of no words" err_has "bad.jsonl:1: the answer 'the' has no words"
 printf '{"question": "x"}\n' >bad.jsonl
 run 1 rag eval e.db bad.jsonl
 ok "neither document nor answer" err_has '"answerable": false'
