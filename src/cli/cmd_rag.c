@@ -55,7 +55,8 @@ static const tq_option add_table[] = {
      .type = TQ_OPT_TEXT,
      .offset = AT(language),
      .value = "L",
-     .help = "the documents' language, as en or fr; without it, each one's is detected"},
+     .help = "the documents' language, as en or fr, or none: no stop words, no stemming; without it, each one's is "
+             "detected"},
     {.key = "format",
      .type = TQ_OPT_TEXT,
      .offset = AT(format),
@@ -268,7 +269,7 @@ static toque_status check_options(tq_cli *cli, const add_options *o, const tq_fo
         return tq_cli_usage(cli, err, "there is no format '%.40s' (see docs/rag.md for the list)", o->format);
     if (o->language) { /* a bad one must not fail document by document */
         tq_analyzer *analyzer;
-        TQ_TRY(tq_analyzer_new(&analyzer, &cli->mem, o->language, err));
+        TQ_TRY(tq_analyzer_new(&analyzer, &cli->mem, tq_cli_language(o->language), err));
         tq_analyzer_free(analyzer);
     }
     return TOQUE_OK;
@@ -297,7 +298,7 @@ static toque_status run_add(tq_cli *cli, void *given, toque_error *err) {
                            .n_exclude = o->exclude.len,
                            .pairs = a.pairs,
                            .n_pairs = a.n_pairs,
-                           .language = o->language,
+                           .language = tq_cli_language(o->language),
                            .format = format,
                            .report = tell,
                            .progress = show,

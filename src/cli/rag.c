@@ -37,7 +37,7 @@ const tq_option tq_cli_search_table[] = {
      .type = TQ_OPT_TEXT,
      .offset = AT(language),
      .value = "L",
-     .help = "the language of the text, as en; without it, as its words tell, else as the documents are"},
+     .help = "the language of the text, as en, or none; without it, as its words tell, else as the documents are"},
     {.key = "mmr",
      .type = TQ_OPT_NUMBER,
      .offset = AT(mmr),
@@ -88,6 +88,10 @@ const tq_option tq_cli_search_table[] = {
     {0}};
 #undef AT
 
+const char *tq_cli_language(const char *name) {
+    return name && strcmp(name, "none") == 0 ? "" : name;
+}
+
 tq_search_options tq_cli_search_options(const tq_cli_search *o) {
     return (tq_search_options){.mode = (tq_search_mode)o->mode,
                                .k = (size_t)o->k,
@@ -98,7 +102,7 @@ tq_search_options tq_cli_search_options(const tq_cli_search *o) {
                                .mmr = o->mmr,
                                .k1 = o->k1,
                                .b = o->b,
-                               .language = o->language,
+                               .language = tq_cli_language(o->language),
                                .filters = o->where.items,
                                .n_filters = o->where.len};
 }
@@ -140,7 +144,7 @@ toque_status tq_cli_store_open(tq_cli *cli, const char *path, const char *embedd
     if (status == TOQUE_ENOTFOUND && !embedder)
         tq_error_prefix(err, status,
                         "the store's embedder is gone (name its place with --embedder, or search with --mode "
-                        "bm25): ");
+                        "bm25)");
     if (status == TOQUE_OK) status = tq_searcher_init(&s->searcher, s->store, s->embedder.e, err);
     if (status != TOQUE_OK) tq_cli_store_close(s);
     return status;

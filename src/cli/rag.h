@@ -24,6 +24,8 @@ typedef struct tq_cli_search {
     tq_option_list where;
 } tq_cli_search;
 extern const tq_option tq_cli_search_table[];
+/* A language as the options name it: "none" is "", words as they are. NULL stays. */
+const char *tq_cli_language(const char *name);
 tq_search_options tq_cli_search_options(const tq_cli_search *o);
 
 /* A store opened for searching, with its embedder unless only BM25 is asked for. */

@@ -2,6 +2,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "rag/measures.h"
 #include "rag/quote.h"
 
 enum { MOST = 96, LOOKED_AT = 480, SENTENCES = 8, OTHERS = 8 };
@@ -64,30 +65,6 @@ done:
     return status;
 }
 
-static int ascending(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return x < y ? -1 : x > y;
-}
-
-/* The cut between own (o, ascending) and others' (w) with the largest sum of rates, and the area under the curve. */
-static double best_cut(const double *o, size_t n, const double *w, size_t m, double *auc) {
-    double best = -1, cut = 0, wins = 0;
-    size_t below = 0;
-    for (size_t i = 0; i < n; i++) {
-        while (below < m && w[below] < o[i]) below++;
-        size_t ties = below;
-        while (ties < m && w[ties] == o[i]) ties++;
-        wins += (double)below + 0.5 * (double)(ties - below);
-        double value = (double)below / (double)m + (double)(n - i) / (double)n;
-        if (value > best) {
-            best = value;
-            cut = below ? (w[below - 1] + o[i]) / 2 : o[i];
-        }
-    }
-    *auc = wins / ((double)n * (double)m);
-    return cut;
-}
-
 static double best_score(const struct tq_sentence *items, size_t n) {
     double best = -1;
     for (size_t i = 0; i < n; i++) best = items[i].score > best ? items[i].score : best;
@@ -134,9 +111,9 @@ toque_status tq_calibrate(tq_rag *store, const tq_rag_embedder *embedder, int64_
     if (status == TOQUE_OK && kept >= TQ_CALIBRATION_LEAST)
         status = compare(&s, list, kept, &sentences, own, other, &n_other, err);
     if (status == TOQUE_OK && kept >= TQ_CALIBRATION_LEAST && n_other) {
-        qsort(own, kept, sizeof *own, ascending);
-        qsort(other, n_other, sizeof *other, ascending);
-        double cut = best_cut(own, kept, other, n_other, &auc);
+        qsort(own, kept, sizeof *own, tq_ascending);
+        qsort(other, n_other, sizeof *other, tq_ascending);
+        double cut = tq_best_cut(own, kept, other, n_other, &auc);
         *pairs = (int64_t)kept;
         if (auc >= LEAST_AUC)
             status = tq_rag_remember_threshold(store, cut, auc, *pairs, err);

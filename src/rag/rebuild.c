@@ -35,7 +35,7 @@ static toque_status copy_document(tq_ingest *in, tq_rag *old, sqlite3_stmt *s, t
         counts->documents[TQ_CHANGED]++;
         counts->done++;
     } else {
-        tq_error_prefix(err, status, "%s: ", source.uri);
+        tq_error_prefix(err, status, "%s", source.uri);
     }
     tq_free(store->mem, vectors);
     tq_chunks_clear(&chunks);

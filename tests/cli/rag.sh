@@ -1,5 +1,5 @@
 #!/bin/sh
-# rag add, list, search, ask, rm: a folder of small files through the real program, in a store without vectors.
+# rag add, list, search, ask, eval, rm: a folder of small files through the real program, in a store without vectors.
 # shellcheck source=tests/shell.inc
 . "$(dirname "$0")/../shell.inc"
 unset TOQUE_MODEL
@@ -33,6 +33,13 @@ run 0 rag search s.db 'deja vu'
 ok "diacritics are folded" out_has 'docs/sub/dogs.txt'
 run 0 rag search s.db 'they' --where 'document~docs/sub/*' --json --language fr
 ok "--where" json "len(d[0]['results']) == 0 or all(r['document'] == 'docs/sub/dogs.txt' for r in d[0]['results'])"
+mkdir plain
+printf 'Walking dogs.\n' >plain/a.txt
+run 0 rag add p.db plain --embedder none --language none
+run 0 rag search p.db 'walked' --json
+ok "--language none: no stemming" json "d[0]['results'] == []"
+run 0 rag search p.db 'walking' --language none --json
+ok "words as they are" json "len(d[0]['results']) == 1 and d[0]['results'][0]['language'] == ''"
 run 1 rag search s.db cats --where colour=red
 ok "a filter on an unknown key names those there are" err_has 'team'
 run 1 rag search s.db cats --mode vector
@@ -62,6 +69,51 @@ echo text >text.db
 run 1 rag list text.db
 ok "a file that is no store" err_has 'no store'
 
+# rag eval: three questions with an answer, two without
+mkdir evaluated
+printf '# Cats\n\nCats sleep most of the day. They like warm places.\n\n## Food\n\nThey eat fish twice a day.\n' >evaluated/cats.md
+printf '# Dogs\n\nDogs run fast. They bark at night.\n' >evaluated/dogs.md
+printf '# Boats\n\nThe harbour is full of boats. Anchors are made of iron.\n' >evaluated/boats.md
+run 0 rag add e.db evaluated --embedder none
+cat >q.jsonl <<'EOF'
+{"question": "how long do cats sleep?", "document": "cats.md", "answer": "most of the day"}
+{"question": "what are anchors made of?", "document": "evaluated/boats.md", "answer": ["steel", "iron"]}
+
+{"question": "fast dogs", "document": "*/cats.md"}
+{"question": "who invented the telephone?", "answerable": false}
+{"question": "which mountains are highest?", "answerable": false}
+EOF
+run 0 rag eval e.db q.jsonl --json
+ok "ranks are measured over documents" json "[s['stage'] for s in d[0]['stages']] == ['bm25'] and abs(d[0]['stages'][0]['recall@1'] - 2/3) < 1e-9 and abs(d[0]['stages'][0]['ndcg@10'] - 2/3) < 1e-9 and abs(d[0]['stages'][0]['mrr'] - 2/3) < 1e-9"
+# "how long do cats sleep?": the best sentence lacks "long", which no passage has, and stays below 0.5; "fast dogs" is
+# answered from the wrong document
+ok "answers, one of several right" json "d[0]['answers']['n'] == 2 and d[0]['answers']['held_by_best'] == 0.5 and d[0]['answers']['exact'] == 0 and 0 < d[0]['answers']['f1'] < 1"
+ok "citations" json "abs(d[0]['citations']['recall'] - 1/3) < 1e-9 and d[0]['citations']['precision'] == 0.5"
+ok "abstention" json "(lambda a: a['recall'] == 1 and abs(a['precision'] - 2/3) < 1e-9 and abs(a['f1'] - 0.8) < 1e-9 and a['auc'] == 1 and a['threshold'] == 0.5)(d[0]['abstention'])"
+ok "the learned cut is half way" python3 -c "import json,sys; from math import log; a = json.load(open(sys.argv[1]))['abstention']; sys.exit(abs(a['learned'] - (log(2) + log(10/3)) / (log(2) + log(10/3) + log(10)) / 2) > 1e-9)" "$out"
+run 0 rag eval e.db q.jsonl --learn
+ok "the table" out_has 'abstention at 0.5000'
+ok "--learn tells what it keeps" err_has 'rag ask answers from a score of'
+run 0 rag eval e.db q.jsonl --json
+ok "and rag ask goes by it" json "d[0]['abstention']['threshold'] == d[0]['abstention']['learned'] and d[0]['abstention']['f1'] == 1 and d[0]['answers']['held'] == 1"
+printf '{"question": "x", "document": "nowhere.md"}\n' >bad.jsonl
+run 1 rag eval e.db bad.jsonl
+ok "a document that is not in the store" err_has 'bad.jsonl:1: the store has no document nowhere.md'
+printf '\n{"question": "x", "documnet": "cats.md"}\n' >bad.jsonl
+run 1 rag eval e.db bad.jsonl
+ok "a misspelt key is named with its line" err_has 'bad.jsonl:2: "documnet" is not known'
+printf '{"question": "cats sleep", "answer": "the"}\n' >bad.jsonl
+run 1 rag eval e.db bad.jsonl
+ok "an answer of no words" err_has "bad.jsonl:1: the answer 'the' has no words"
+printf '{"question": "x"}\n' >bad.jsonl
+run 1 rag eval e.db bad.jsonl
+ok "neither document nor answer" err_has '"answerable": false'
+run 1 rag eval e.db /dev/null
+ok "no questions" err_has 'has no questions'
+printf '{"question": "cats sleep", "document": "cats.md"}\n' >bad.jsonl
+run 1 rag eval e.db bad.jsonl --learn
+ok "--learn needs both kinds" err_has '"answerable": false'
+
 # with vectors: the real embedder
 check "TOQUE_TEST_EMBEDDER names the embedder" test -d "${TOQUE_TEST_EMBEDDER:-}"
 if [ -d "${TOQUE_TEST_EMBEDDER:-}" ]; then
@@ -77,6 +129,9 @@ if [ -d "${TOQUE_TEST_EMBEDDER:-}" ]; then
     ok "hybrid joins both" json "d[0]['mode'] == 'hybrid' and set(d[0]['results'][0]['stages']) == {'vector','bm25'} and abs(d[0]['results'][0]['score'] - 2/61) < 1e-9"
     run 0 rag ask v.db 'what does the young cat do?' --threshold 0.3 --json
     ok "rag ask quotes by meaning" json "d[0]['quotes'][0]['text'] == 'The kitten purrs on the sofa.'"
+    printf '{"question": "spacecraft", "document": "b.md"}\n{"question": "young cat", "document": "a.md"}\n' >pets.jsonl
+    run 0 rag eval v.db pets.jsonl --json
+    ok "rag eval measures each stage" json "[s['stage'] for s in d[0]['stages']] == ['vector','bm25','hybrid'] and d[0]['stages'][0]['recall@1'] == 1 and d[0]['stages'][1]['recall@1'] < 1 and 0 < d[0]['stages'][1]['p'] <= 1 and 'p' not in d[0]['stages'][2]"
     run 1 rag add v.db pets --query-prefix 'query: '
     ok "other prefixes are refused" err_has '--reembed'
     printf 'x%.0s ' $(seq 400) >long.txt

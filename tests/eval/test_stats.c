@@ -39,10 +39,24 @@ static void mcnemar_is_the_exact_two_sided_binomial_test(void **state) {
     near(tq_mcnemar(9, 1), tq_mcnemar(1, 9), 1e-15);
 }
 
+static void randomization_tells_a_difference_from_none(void **state) {
+    (void)state;
+    double a[10], b[10];
+    for (int i = 0; i < 10; i++) a[i] = i, b[i] = i;
+    near(tq_randomization(a, b, 10, 1), 1, 0);
+    near(tq_randomization(a, b, 0, 1), 1, 0);
+    for (int i = 0; i < 10; i++) a[i] = b[i] + 1;
+    near(tq_randomization(a, b, 10, 1), 2 * pow(0.5, 10), 1.5e-3); /* only all signs alike are as large */
+    near(tq_randomization(b, a, 10, 1), tq_randomization(a, b, 10, 1), 0);
+    for (int i = 0; i < 10; i++) a[i] = b[i] + (i < 7 ? 1 : -1);
+    near(tq_randomization(a, b, 10, 1), 352.0 / 1024, 0.02); /* P(|S| >= 4) of ten fair signs */
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(wilson_intervals_are_those_of_the_formula),
         cmocka_unit_test(mcnemar_is_the_exact_two_sided_binomial_test),
+        cmocka_unit_test(randomization_tells_a_difference_from_none),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
