@@ -157,22 +157,33 @@ void check_gemm_bf16(void **state) {
     }
 }
 
-/* Several blocks of columns, rows and k: copies of A that stay for all columns, with two accumulated products. */
+/* Several blocks of columns, rows and k, A copied once for all columns: each row has the bits that it has alone. */
 void check_gemm_blocks(void **state) {
     (void)state;
     FOR_ROWS(k)
-    for (int o = 0; o < 4; o++)
-        values(k,
-               (problem){.m = 250,
-                         .n = 1060,
-                         .k = 802,
-                         .a_trans = o & 1,
-                         .b_trans = o & 2,
-                         .alpha = o & 1 ? 1 : 0.5f,
-                         .accumulate = o & 2,
-                         .type = TQ_F32,
-                         .compute = o % 3 ? TQ_COMPUTE_BF16 : TQ_COMPUTE_F32},
-               false);
+    for (int o = 0; o < 4; o++) {
+        problem p = {.m = 250,
+                     .n = 1060,
+                     .k = 802,
+                     .a_trans = o & 1,
+                     .b_trans = o & 2,
+                     .alpha = o & 1 ? 1 : 0.5f,
+                     .accumulate = o & 2,
+                     .type = TQ_F32,
+                     .compute = o % 3 ? TQ_COMPUTE_BF16 : TQ_COMPUTE_F32};
+        make(&p, false);
+        float *c = guard_copy(p.c0, c_size(&p), false);
+        tq_gemm g = gemm_of(&p, c);
+        run(k, &g, 1);
+        for (int64_t i = 0; i < p.m; i += 13) {
+            tq_gemm one = gemm_of(&p, guard_copy(p.c0 + i * p.c_row, p.n, false));
+            one.m = 1;
+            one.a += i * p.a_row;
+            run(k, &one, 1);
+            assert_memory_equal(one.c, c + i * p.c_row, (size_t)p.n * sizeof(float));
+        }
+        guard_reset();
+    }
 }
 
 /* Stored bf16 gives the bits of the same numbers stored as f32, where pairs are taken as they are and where not. */
@@ -196,6 +207,7 @@ void check_gemm_stored_bf16(void **state) {
         run(k, &stored, 2);
         run(k, &plain, 1);
         assert_memory_equal(got, want, (size_t)c_size(&p) * sizeof(float));
+        guard_reset();
     }
 }
 
