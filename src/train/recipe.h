@@ -31,7 +31,7 @@ typedef struct tq_recipe {
     int64_t train_layers, virtual_tokens;
     int save_dtype; /* 0: f32, 1: f16, 2: bf16 */
     int64_t max_length, batch_size, grad_accum, max_steps;
-    double epochs, lr, warmup, weight_decay, clip, decay, layer_decay, ema, neftune_alpha;
+    double epochs, lr, warmup, weight_decay, clip, decay, layer_decay, ema, neftune_alpha, label_smoothing;
     int64_t cycles;
     int scheduler; /* see tq_schedule_choice */
     int order;     /* 0: shuffle, 1: file */

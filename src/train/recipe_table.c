@@ -57,6 +57,8 @@ const tq_option tq_recipe_table[] = {
     {"neftune_alpha", 0, TQ_OPT_NUMBER, AT(neftune_alpha), "0", 0, 1000, NULL, "X",
      "neftune_noise_alpha|noisy_embedding_alpha",
      "NEFTune: noise at the embedding while training, of this strength (0: none; 5 is usual)"},
+    {"label_smoothing", 0, TQ_OPT_NUMBER, AT(label_smoothing), "0", 0, 0.99, NULL, "X", "label_smoothing_factor",
+     "share of the loss that the mean over the vocabulary takes from the target tokens (0: none)"},
     {"optimizer", 0, TQ_OPT_TEXT, AT(optimizer), "adamw", 0, 0, NULL, "NAME", "optim",
      "adamw, adamw8bit, sgd, lion, adafactor, muon"},
     {"recompute", 0, TQ_OPT_CHOICE, AT(recompute), "auto", 0, 0, "auto|on|off|true|false", NULL,

@@ -142,14 +142,19 @@ static toque_status run_pass(tq_trainer *t, int i, tq_step_result *result, toque
     TQ_TRY(tq_machine_forward(t->machine, &pass, err));
     const tq_target *targets = b->targets + p->target;
     float *logp = b->logp + p->target, *coef = b->coef + p->target;
-    tq_readout read = {.n = p->n_targets, .weight = b->weights + p->target, .scale = 1 / b->weight};
+    const bool smooth = t->o.smoothing > 0;
+    float *mean = smooth ? b->mean + p->target : NULL, *mean_coef = smooth ? b->mean_coef + p->target : NULL;
+    tq_readout read = {
+        .n = p->n_targets, .weight = b->weights + p->target, .scale = 1 / b->weight, .smoothing = t->o.smoothing};
     if (objective->reads_logp) {
         tq_machine_logp(t->machine, targets, p->n_targets, NULL, logp);
         read.logp = logp;
     }
     objective->coef(&read, coef);
-    tq_machine_logp(t->machine, targets, p->n_targets, coef, logp);
+    if (smooth) objective->mean_coef(&read, mean_coef);
+    tq_machine_logp_mean(t->machine, targets, p->n_targets, coef, mean_coef, logp, mean);
     read.logp = logp;
+    read.mean = mean;
     double nll = tq_readout_nll(&read);
     if (!isfinite(nll)) return fail_loss(t, p, err);
     result->loss += nll;

@@ -21,6 +21,7 @@ typedef struct tq_trainer_options {
     const tq_optimizer *optimizer;
     tq_schedule schedule;
     double weight_decay, clip; /* clip 0: never */
+    double smoothing;          /* label_smoothing, of an objective with mean_coef; 0: none */
     double noise;              /* NEFTune's alpha; 0: none */
     double ema;                /* decay of an average of the values, which evaluations then use; 0: none */
     int rows;                  /* of a step: batch_size x grad_accum */
@@ -60,7 +61,7 @@ typedef struct tq_step_result {
     int64_t step;     /* this one's number, from 1 */
     int64_t epoch;    /* that its rows belong to, from 0 */
     double loss;      /* weighted mean -log p of the target tokens, before the update */
-    double objective; /* the objective's loss; the same for sft */
+    double objective; /* the objective's loss; the same for sft without smoothing */
     double lr, grad_norm;
     int64_t tokens, targets;
     int passes;

@@ -98,6 +98,7 @@ static tq_trainer_options trainer_options(const tq_recipe *r) {
                      .cycles = (double)r->cycles},
         .weight_decay = r->weight_decay,
         .ema = r->ema,
+        .smoothing = r->label_smoothing,
         .noise = r->neftune_alpha,
         .clip = r->clip,
         .rows = (int)(r->batch_size * r->grad_accum),

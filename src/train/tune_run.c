@@ -184,7 +184,7 @@ static toque_status one_step(tq_tune *t, const tq_tune_events *events, toque_err
     tq_step_result r;
     TQ_TRY(tq_trainer_step(&t->trainer, &r, err));
     t->at.step = t->trainer.step;
-    bool same = !t->recipe->objective_row->reads_logp;
+    bool same = !t->recipe->objective_row->reads_logp && !(t->recipe->label_smoothing > 0);
     tq_metrics_step line = {.step = r.step,
                             .epoch = epochs_at(t, r.step),
                             .loss = r.loss,

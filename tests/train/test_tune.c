@@ -222,6 +222,9 @@ static void what_does_not_exist_or_fit_is_refused_with_a_reason(void **state) {
     char whole[128];
     place(whole, "whole"); /* rank 4, alpha 8 */
     EXPECT(EINVAL, "did you mean \"sft\"", "--objective", "sfx");
+    EXPECT(EINVAL, "label_smoothing is not used by objective dft, only by: sft", "--objective", "dft",
+           "--label-smoothing", "0.1");
+    EXPECT(OK, "", "--label_smoothing_factor", "0.1");
     EXPECT(EINVAL, "did you mean \"freeze\"", "--method", "freezed");
     EXPECT(EINVAL, "rank is not used by method ia3, only by: lora, dora", "--method", "ia3", "--rank", "4");
     EXPECT(EINVAL, "targets is not used by method full", "--method", "full", "--targets", "q_proj");
@@ -267,7 +270,7 @@ static void every_choice_resumes_after_kill_to_the_same_bytes(void **state) {
     static const char *const choices[][8] = {
         {"--method", "dora", "--rank", "4", "--loraplus-lr-ratio", "4"},
         {"--rank", "4", "--rank-pattern", "q_proj=2", "--train-modules", "embed_tokens", "--rslora"},
-        {"--method", "ia3"},
+        {"--method", "ia3", "--label-smoothing", "0.1"},
         {"--rank", "4", "--targets", "auto:0.3"},
         {"--init", "pissa", "--rank", "4", "--targets", "q_proj,down_proj"},
         {"--method", "full", "--save-dtype", "f16"},
