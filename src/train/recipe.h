@@ -12,6 +12,7 @@
 #include "train/objective.h"
 #include "train/optimizer.h"
 #include "train/schedule.h"
+#include "train/source.h"
 
 #define TQ_METHODS "lora, dora, ia3, full, freeze, prefix, norms, bitfit, head" /* the rows of model/peft.def */
 
@@ -20,6 +21,8 @@ typedef enum tq_keep { TQ_KEEP_BEST, TQ_KEEP_LAST } tq_keep;
 typedef struct tq_recipe {
     const char *model;
     tq_option_list data;
+    int mixing; /* tq_mixing */
+    double mixing_temperature;
     const char *format, *prompt_column, *answer_column, *text_column, *label_column, *system;
     const char *method, *objective, *optimizer, *init_adapter;
     int64_t rank;

@@ -5,8 +5,12 @@
 
 const tq_option tq_recipe_table[] = {
     {"model", 'm', TQ_OPT_TEXT, AT(model), NULL, 0, 0, NULL, "M", "model_name_or_path|base_model", "base model"},
-    {"data", 'd', TQ_OPT_LIST, AT(data), NULL, 0, 0, NULL, "DATA", "dataset|dataset_name|train_file",
+    {"data", 'd', TQ_OPT_LIST, AT(data), NULL, 0, 0, TQ_SOURCE_KEYS, "DATA", "dataset|dataset_name|train_file",
      "rows to train on (may be repeated)"},
+    {"mixing", 0, TQ_OPT_CHOICE, AT(mixing), "proportional", 0, 0, "proportional|equal|temperature", NULL,
+     "mix_strategy", "several data sets: how the rows of an epoch are shared out among them"},
+    {"mixing_temperature", 0, TQ_OPT_NUMBER, AT(mixing_temperature), "2", 1, 1e6, NULL, "T", NULL,
+     "mixing temperature: shares go as rows^(1 / T)"},
     {"format", 0, TQ_OPT_TEXT, AT(format), NULL, 0, 0, NULL, "NAME", NULL,
      "format of the rows: messages, alpaca, sharegpt, prompt, text, csv, tsv"},
     {"prompt_column", 0, TQ_OPT_TEXT, AT(prompt_column), NULL, 0, 0, NULL, "NAME", NULL, "column with the question"},
@@ -100,7 +104,7 @@ const tq_option tq_recipe_table[] = {
      "lay rows out without padding; results do not change"},
     {"train_on", 0, TQ_OPT_CHOICE, AT(train_on), "assistant", 0, 0, "assistant|last|all", NULL, NULL,
      "what of a conversation is learned"},
-    {"eval_data", 0, TQ_OPT_LIST, AT(eval_data), NULL, 0, 0, NULL, "DATA", "eval_dataset|validation_file",
+    {"eval_data", 0, TQ_OPT_LIST, AT(eval_data), NULL, 0, 0, TQ_SOURCE_KEYS, "DATA", "eval_dataset|validation_file",
      "held-out rows from a file of their own"},
     {"eval_split", 0, TQ_OPT_NUMBER, AT(eval_split), NULL, 0, 0.9, NULL, "X", "val_set_size|val_size|validation_size",
      "share of the rows that is held out, at most 200 rows (default: 0.1)"},

@@ -26,11 +26,18 @@ typedef struct tq_trainer_options {
     double ema;                /* decay of an average of the values, which evaluations then use; 0: none */
     int rows;                  /* of a step: batch_size x grad_accum */
     bool packing, shuffle;
+    const size_t *take; /* [n_sets] rows of an epoch by data set (file), see order.h; n_sets 0: no mix */
+    size_t n_sets;
     const float *class_weights; /* [labels] of a head's classes, or NULL */
     uint64_t seed;
     bool recompute;   /* every layer, in the backward pass */
     size_t max_bytes; /* for the machine's buffers; 0: no limit */
 } tq_trainer_options;
+
+/* What evaluations add up for one data set; its loss is sum / weight, if it has rows. */
+typedef struct tq_set_loss {
+    double sum, weight;
+} tq_set_loss;
 
 typedef struct tq_trainer {
     tq_ctx *ctx;
@@ -45,10 +52,12 @@ typedef struct tq_trainer {
     tq_hats hats;
     float *states[TQ_OPTIMIZER_STATES]; /* [n_states[i]] each: the ranges' states one after another */
     size_t n_states[TQ_OPTIMIZER_STATES];
-    float *scratch;        /* the optimizer's */
-    float *ema;            /* [adapter->n] or NULL */
-    double *squares;       /* [adapter->n_ranges] of the gradient */
-    uint32_t *rows;        /* [o.rows] of an evaluation */
+    float *scratch;      /* the optimizer's */
+    float *ema;          /* [adapter->n] or NULL */
+    double *squares;     /* [adapter->n_ranges] of the gradient */
+    uint32_t *rows;      /* [o.rows] of an evaluation */
+    tq_set_loss *by_set; /* the caller's, [number of a set's files]: filled by each evaluation; or NULL */
+    size_t n_by_set;
     int64_t step;          /* finished ones */
     const tq_head *head;   /* the objective's, or NULL */
     float *read, *outputs; /* [2 x max_rows, C], [2 x max_rows, n]: what it reads and gives, and their gradients */
