@@ -13,8 +13,9 @@ typedef enum tq_option_type {
     TQ_OPT_NUMBER, /* double, with min and max */
     TQ_OPT_TEXT,   /* const char *, owned by the set's arena */
     TQ_OPT_CHOICE, /* int: index into choices ("a|b|c") */
-    TQ_OPT_LIST,   /* tq_option_list: a flag that may be repeated; YAML: a string or a list of strings */
-    TQ_OPT_BYTES   /* uint64_t: 500M, 2G (powers of 1000), 1Gi (1024) */
+    TQ_OPT_LIST, /* tq_option_list: a flag that may be repeated; YAML: a string or a list of strings. With `choices` an
+item may be a mapping of these keys to scalars: it is stored as a JSON object of strings */
+    TQ_OPT_BYTES /* uint64_t: 500M, 2G (powers of 1000), 1Gi (1024) */
 } tq_option_type;
 
 typedef struct tq_option_list {
@@ -29,7 +30,7 @@ typedef struct tq_option {
     size_t offset;        /* of the value in the caller's struct */
     const char *fallback; /* default as text ("8", "cosine", "on"), or NULL: the struct's value stays */
     double min, max;      /* INT, NUMBER; both 0: unbounded */
-    const char *choices;  /* CHOICE: "constant|linear|cosine" */
+    const char *choices;  /* CHOICE: "constant|linear|cosine"; LIST: keys of an item that is a mapping, or NULL */
     const char *value;    /* placeholder in help: "FILE", "N"; NULL: by type */
     const char *aliases;  /* "learning_rate|lora_r": other spellings that are accepted, or NULL */
     const char *help;     /* one line */

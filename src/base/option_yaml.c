@@ -1,6 +1,6 @@
 /* Options from and to a YAML mapping (YAML 1.1 as libyaml reads it). One flat mapping of scalars and lists of
- * scalars: no anchors, tags, merges or nesting, and a key stands once. libyaml allocates for itself; the values
- * end in the set's arena. See option.h. */
+ * scalars (for a few options, of flat mappings): no anchors, tags, merges or nesting, and a key stands once. libyaml
+ * allocates for itself; the values end in the set's arena. See option.h. */
 #include "base/io.h"
 #include "base/option_impl.h"
 
@@ -82,6 +82,84 @@ static toque_status scalar(reader *r, tq_option_place p, bool keep) {
     return tq_option_store(r->set, p, value, subject, r->err);
 }
 
+/* A double-quoted scalar, of YAML and of JSON; everything outside ASCII that YAML calls unprintable stays below
+ * U+10FFFF as it is. */
+static void put_quoted(tq_buf *out, const char *text) {
+    tq_buf_putc(out, '"');
+    for (const char *s = text; *s; s++) {
+        unsigned char c = (unsigned char)*s;
+        if (c == '"' || c == '\\')
+            tq_buf_printf(out, "\\%c", c);
+        else if (c < 0x20 || c == 0x7F)
+            tq_buf_printf(out, "\\u%04X", c);
+        else
+            tq_buf_putc(out, (char)c);
+    }
+    tq_buf_putc(out, '"');
+}
+
+/* The number of a name in "a|b|c", or -1 and the nearest one. */
+static int number_of(const char *choices, const char *name, const char *subject, toque_error *err) {
+    enum { MOST = 16, BYTES = 40 };
+    char names[MOST][BYTES];
+    const char *pointers[MOST];
+    int n = 0;
+    for (const char *c = choices; *c && n < MOST; c += strcspn(c, "|"), c += *c == '|') {
+        snprintf(names[n], BYTES, "%.*s", (int)strcspn(c, "|"), c);
+        pointers[n] = names[n];
+        if (strcmp(names[n], name) == 0) return n;
+        n++;
+    }
+    const char *near = tq_nearest(name, pointers, (size_t)n);
+    (void)TQ_FAIL(err, EINVAL, "%s: unknown key %.60s%s%s%s", subject, name, near ? "; did you mean " : "",
+                  near ? near : "", near ? "?" : "");
+    return -1;
+}
+
+/* The pairs of an item that is a mapping, as JSON; the event is its start. */
+static toque_status pairs(reader *r, const tq_option *o, tq_buf *out) {
+    uint64_t seen = 0;
+    tq_buf_putc(out, '{');
+    for (;;) {
+        char subject[300];
+        TQ_TRY(next(r));
+        if (r->event.type == YAML_MAPPING_END_EVENT) break;
+        snprintf(subject, sizeof subject, "%.200s, line %d: %s", r->path, line_of(r), o->key);
+        if (r->event.type != YAML_SCALAR_EVENT)
+            return TQ_FAIL(r->err, EINVAL, "%s: a key must be a plain name", subject);
+        int number = number_of(o->choices, (const char *)r->event.data.scalar.value, subject, r->err);
+        if (number < 0) return TOQUE_EINVAL;
+        if (seen >> number & 1)
+            return TQ_FAIL(r->err, EINVAL, "%s: %s stands twice in an item", subject,
+                           (const char *)r->event.data.scalar.value);
+        tq_buf_puts(out, seen ? ", " : "");
+        seen |= (uint64_t)1 << number;
+        put_quoted(out, (const char *)r->event.data.scalar.value);
+        tq_buf_puts(out, ": ");
+        TQ_TRY(next(r));
+        if (r->event.type != YAML_SCALAR_EVENT || is_null(&r->event) ||
+            strlen((const char *)r->event.data.scalar.value) != r->event.data.scalar.length)
+            return TQ_FAIL(r->err, EINVAL, "%s: a key of an item takes one plain value", subject);
+        put_quoted(out, (const char *)r->event.data.scalar.value);
+    }
+    tq_buf_putc(out, '}');
+    return TOQUE_OK;
+}
+
+static toque_status mapping_item(reader *r, tq_option_place p, bool keep) {
+    char subject[300];
+    snprintf(subject, sizeof subject, "%.200s, line %d: %s", r->path, line_of(r), p.option->key);
+    tq_buf json;
+    tq_buf_init(&json, r->set->arena.mem, MAX_FILE);
+    tq_option_list unread = {0}; /* the command line's replaces it, but it is checked */
+    if (keep) p.value = &unread;
+    toque_status status = pairs(r, p.option, &json);
+    if (status == TOQUE_OK) status = tq_buf_status(&json, p.option->key, r->err);
+    if (status == TOQUE_OK) status = tq_option_store(r->set, p, json.data, subject, r->err);
+    tq_buf_clear(&json);
+    return status;
+}
+
 /* The value of an option: the next event or, for a list, the next events. */
 static toque_status value_of(reader *r, tq_option_place p) {
     bool keep = r->kept[p.index / 64] >> (p.index % 64) & 1;
@@ -96,6 +174,10 @@ static toque_status value_of(reader *r, tq_option_place p) {
         for (;;) {
             TQ_TRY(next(r));
             if (r->event.type == YAML_SEQUENCE_END_EVENT) break;
+            if (r->event.type == YAML_MAPPING_START_EVENT && p.option->choices) {
+                TQ_TRY(mapping_item(r, p, keep));
+                continue;
+            }
             if (r->event.type != YAML_SCALAR_EVENT)
                 return TQ_FAIL(r->err, EINVAL, "%s, line %d: an item of %s must be a plain value", r->path, line_of(r),
                                key);
@@ -182,21 +264,6 @@ static bool is_utf8(const char *text) {
         s += n;
     }
     return true;
-}
-
-/* A double-quoted scalar; everything outside ASCII that YAML calls unprintable stays below U+10FFFF as it is. */
-static void put_quoted(tq_buf *out, const char *text) {
-    tq_buf_putc(out, '"');
-    for (const char *s = text; *s; s++) {
-        unsigned char c = (unsigned char)*s;
-        if (c == '"' || c == '\\')
-            tq_buf_printf(out, "\\%c", c);
-        else if (c < 0x20 || c == 0x7F)
-            tq_buf_printf(out, "\\x%02X", c);
-        else
-            tq_buf_putc(out, (char)c);
-    }
-    tq_buf_putc(out, '"');
 }
 
 static void put_choice(tq_buf *out, const char *choices, int which) {

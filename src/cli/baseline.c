@@ -47,17 +47,19 @@ done:
     return status;
 }
 
-static toque_status read_files(job *j, const tq_option_list *paths, size_t n, const tq_dataset *learned,
+static toque_status read_files(job *j, const tq_sources *sources, size_t n, const tq_dataset *learned,
                                const tq_dataset *held, toque_error *err) {
-    tq_data_options o = tq_tune_data_options(j->t, paths);
+    tq_data_options o = tq_tune_data_options(j->t, sources);
     bool *in = TQ_NEW_ARRAY(&j->cli->mem, bool, n + 1), *out = TQ_NEW_ARRAY(&j->cli->mem, bool, n + 1);
     toque_status status = in && out ? TOQUE_OK : TQ_NOMEM(err);
     size_t number = 0;
     if (status != TOQUE_OK) goto done;
     if (learned) mark(learned, in);
     if (held) mark(held, out);
-    for (size_t i = 0; i < paths->len && j->fits; i++)
-        TQ_GO(read_file(j, paths->items[i], &o, in, out, n, &number, err));
+    for (size_t i = 0; i < sources->n && j->fits; i++) {
+        const tq_data_options own = tq_data_options_of(&o, i);
+        TQ_GO(read_file(j, sources->paths[i], &own, in, out, n, &number, err));
+    }
 done:
     tq_free(&j->cli->mem, in);
     tq_free(&j->cli->mem, out);
@@ -87,9 +89,9 @@ static toque_status measure(tq_baseline *b, job *j, toque_error *err) {
 
 static toque_status collect(job *j, toque_error *err) {
     const tq_tune *t = j->t;
-    TQ_TRY(read_files(j, &t->recipe->data, t->data.n_rows, &t->data, t->own_held_out ? NULL : &t->held_out, err));
+    TQ_TRY(read_files(j, &t->sources, t->data.n_rows, &t->data, t->own_held_out ? NULL : &t->held_out, err));
     if (t->own_held_out && j->fits)
-        TQ_TRY(read_files(j, &t->recipe->eval_data, t->held_out.n_rows, NULL, &t->held_out, err));
+        TQ_TRY(read_files(j, &t->eval_sources, t->held_out.n_rows, NULL, &t->held_out, err));
     return TOQUE_OK;
 }
 

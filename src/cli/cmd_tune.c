@@ -105,7 +105,12 @@ static size_t tokens_of(const tq_dataset *d) {
 
 /* Tokens of the first `steps` steps; exact at the end of an epoch, near elsewhere. */
 static uint64_t tokens_until(const tq_tune *t, int64_t steps) {
-    return (uint64_t)((double)tokens_of(&t->data) * (double)steps / (double)t->recipe->steps_per_epoch + 0.5);
+    double tokens = 0;
+    for (size_t i = 0; i < t->data.n; i++) {
+        const tq_example *e = &t->data.examples[i];
+        tokens += (double)e->n * (t->take ? (double)t->take[e->file] / (double)t->set_rows[e->file] : 1);
+    }
+    return (uint64_t)(tokens * (double)steps / (double)t->recipe->steps_per_epoch + 0.5);
 }
 
 static toque_status describe(tq_cli *cli, const tq_tune *t, toque_error *err) {
@@ -233,6 +238,7 @@ static toque_status report_json(tq_cli *cli, const watcher *w, const tq_metrics_
               json_object_set_new(o, "eval_loss", number(t->at.last_eval)) == 0;
     if (ok && w->baseline.rows)
         ok = json_object_set_new(o, "baseline", tq_answers_share_json(w->baseline.right, w->baseline.rows)) == 0;
+    if (ok && s->last_by_task) ok = json_object_set(o, "eval_loss_by_task", s->last_by_task) == 0;
     if (!ok) {
         json_decref(o);
         return TQ_NOMEM(err);
@@ -257,6 +263,14 @@ static toque_status report_head(const tq_tune *t, toque_error *err) {
     return TOQUE_OK;
 }
 
+static void report_tasks(const tq_metrics_series *s) {
+    const char *name;
+    json_t *last;
+    json_object_foreach(s->last_by_task, name, last)
+        printf("  %s: held-out loss %.4f before, %.4f last\n", name,
+               json_number_value(json_object_get(s->first_by_task, name)), json_number_value(last));
+}
+
 static toque_status report(tq_cli *cli, const watcher *w, toque_error *err) {
     const tq_tune *t = w->tune;
     const tq_progress_state *at = &t->at;
@@ -275,6 +289,7 @@ static toque_status report(tq_cli *cli, const watcher *w, toque_error *err) {
     if (!isnan(at->last_eval))
         printf("held-out loss %.4f before, %.4f best (step %lld), %.4f last; the adapter holds step %lld\n",
                at->base_eval, at->best_eval, (long long)at->best_step, at->last_eval, (long long)tq_tune_kept_step(t));
+    report_tasks(&series);
     if (w->baseline.rows) printf("%s\n", w->baseline.text);
     if (!isnan(at->best_eval) && at->best_eval >= at->base_eval)
         tq_cli_warn(cli, "the held-out loss never fell below the base model's: this adapter did not help "

@@ -55,6 +55,10 @@ void tq_machine_logits(tq_machine *m, const int *rows, int n, float *out);
 /* logp[i] = log-probability of targets[i] (sorted by row; a row may be listed several times, for several tokens).
  * With coef (TRAIN passes): also d(loss)/d(logp[i]) = coef[i] flows into the rows' hidden state for backward. */
 void tq_machine_logp(tq_machine *m, const tq_target *targets, int n, const float *coef, float *logp);
+/* The same, and mean[i] = the mean of log p over the vocabulary at targets[i]'s row, with d(loss)/d(mean[i]) =
+ * mean_coef[i]. */
+void tq_machine_logp_mean(tq_machine *m, const tq_target *targets, int n, const float *coef, const float *mean_coef,
+                          float *logp, float *mean);
 /* out [n, C]: the listed rows after the final norm. */
 void tq_machine_hidden(tq_machine *m, const int *rows, int n, float *out);
 /* grad [n, C] = d(loss)/d(what tq_machine_hidden gives for these rows) flows into them for backward (TRAIN passes); a

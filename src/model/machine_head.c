@@ -11,8 +11,8 @@ typedef struct head_job {
     tq_machine *m;
     int n; /* rows in this chunk */
     const tq_target *targets;
-    const float *coef;
-    float *logp;
+    const float *coef, *mean_coef;
+    float *logp, *mean; /* mean and mean_coef: both or none */
     float *out;
     const float *grad;
 } head_job;
@@ -66,8 +66,15 @@ void tq_machine_logits(tq_machine *m, const int *rows, int n, float *out) {
     tq_pool_run(m->model->ctx->pool, logits_job, &j);
 }
 
+/* Mean over the vocabulary, in double and in order. */
+static double mean_of(const float *y, int64_t V) {
+    double sum = 0;
+    for (int64_t v = 0; v < V; v++) sum += (double)y[v];
+    return sum / (double)V;
+}
+
 /* One row of logits: the log-probabilities of its targets and, with coef, d(loss)/d(logits) in its place:
- * sum_k c_k e_k - (sum_k c_k) p. */
+ * sum_k c_k e_k + u/V - (u + sum_k c_k) p, u being the sum of the coefficients of the mean. */
 static void read_row(const head_job *j, int i) {
     tq_machine *m = j->m;
     const tq_kernels *k = m->base.k;
@@ -76,13 +83,18 @@ static void read_row(const head_job *j, int i) {
     int first = m->head_first[i], end = m->head_first[i + 1];
     float max = k->max(y, V);
     for (int t = first; t < end; t++) j->logp[t] = y[j->targets[t].token] - max;
-    float sum = k->exp_sum(y, y, max, V), log_sum = logf(sum), total = 0;
+    double mean = j->mean ? mean_of(y, V) - (double)max : 0;
+    float sum = k->exp_sum(y, y, max, V), log_sum = logf(sum), total = 0, uniform = 0;
     for (int t = first; t < end; t++) {
         j->logp[t] -= log_sum;
+        if (j->mean) j->mean[t] = (float)(mean - (double)log_sum);
         if (j->coef) total += j->coef[t];
+        if (j->mean_coef) uniform += j->mean_coef[t];
     }
     if (!j->coef) return;
-    k->scale(y, -total / sum, V);
+    k->scale(y, -(total + uniform) / sum, V);
+    if (j->mean_coef)
+        for (int64_t v = 0; v < V; v++) y[v] += uniform / (float)V;
     for (int t = first; t < end; t++) y[j->targets[t].token] += j->coef[t];
 }
 
@@ -146,6 +158,11 @@ static void logp_job(tq_worker *w, void *arg) {
 }
 
 void tq_machine_logp(tq_machine *m, const tq_target *targets, int n, const float *coef, float *logp) {
+    tq_machine_logp_mean(m, targets, n, coef, NULL, logp, NULL);
+}
+
+void tq_machine_logp_mean(tq_machine *m, const tq_target *targets, int n, const float *coef, const float *mean_coef,
+                          float *logp, float *mean) {
     for (int t = 0; t < n;) {
         int rows = 0;
         while (t < n && rows < m->plan.head_rows) {
@@ -156,7 +173,8 @@ void tq_machine_logp(tq_machine *m, const tq_target *targets, int n, const float
             rows++;
         }
         m->head_first[rows] = t;
-        head_job j = {.m = m, .n = rows, .targets = targets, .coef = coef, .logp = logp};
+        head_job j = {
+            .m = m, .n = rows, .targets = targets, .coef = coef, .mean_coef = mean_coef, .logp = logp, .mean = mean};
         tq_pool_run(m->model->ctx->pool, logp_job, &j);
     }
 }

@@ -8,7 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { LINE_MAX_BYTES = 4096 };
+enum { LINE_MAX_BYTES = 1 << 24 };
 static const size_t FILE_MAX_BYTES = (size_t)1 << 30;
 
 /* One line, parsed. NULL if it is no JSON object with a whole number `step`. */
@@ -116,7 +116,7 @@ toque_status tq_metrics_put_step(tq_metrics *m, const tq_metrics_step *s, toque_
 }
 
 toque_status tq_metrics_put_eval(tq_metrics *m, int64_t step, double epoch, double eval_loss, int64_t target_tokens,
-                                 const tq_figures *figures, toque_error *err) {
+                                 const tq_figures *figures, const json_t *by_task, toque_error *err) {
     tq_buf line;
     tq_buf_init(&line, m->mem, LINE_MAX_BYTES);
     tq_buf_printf(&line, "{\"step\": %lld, \"epoch\": %.9g, \"eval_loss\": %.9g, \"eval_target_tokens\": %lld",
@@ -126,6 +126,12 @@ toque_status tq_metrics_put_eval(tq_metrics *m, int64_t step, double epoch, doub
     if (figures && !o) line.failed = true;
     json_object_foreach(o, name, value) tq_buf_printf(&line, ", \"eval_%s\": %.9g", name, json_real_value(value));
     json_decref(o);
+    if (by_task) {
+        char *text = json_dumps(by_task, JSON_REAL_PRECISION(9));
+        if (text) tq_buf_printf(&line, ", \"eval_loss_by_task\": %s", text);
+        if (!text) line.failed = true;
+        free(text); /* jansson's own memory */
+    }
     tq_buf_puts(&line, "}\n");
     toque_status status = append(m, &line, err);
     tq_buf_clear(&line);
@@ -165,6 +171,12 @@ toque_status tq_metrics_read(tq_metrics_series *s, tq_mem *mem, const char *path
             ok = put_point(mem, &s->loss, &s->n_loss, &s->cap_loss, step, json_number_value(loss));
         else if (json_is_number(eval))
             ok = put_point(mem, &s->eval, &s->n_eval, &s->cap_eval, step, json_number_value(eval));
+        json_t *by_task = json_object_get(object, "eval_loss_by_task");
+        if (json_is_object(by_task)) {
+            if (!s->first_by_task) s->first_by_task = json_incref(by_task);
+            json_decref(s->last_by_task);
+            s->last_by_task = json_incref(by_task);
+        }
         json_decref(object);
         if (!ok) status = TQ_NOMEM(err);
         at = stop + 1;
@@ -178,5 +190,7 @@ void tq_metrics_series_clear(tq_metrics_series *s) {
     if (!s->mem) return;
     tq_free(s->mem, s->loss);
     tq_free(s->mem, s->eval);
+    json_decref(s->first_by_task);
+    json_decref(s->last_by_task);
     *s = (tq_metrics_series){0};
 }

@@ -36,13 +36,15 @@ toque_status tq_batch_init(tq_batch *b, tq_mem *mem, const tq_dataset *set, cons
     b->weights = TQ_NEW_ARRAY(mem, float, b->max_tokens);
     b->logp = TQ_NEW_ARRAY(mem, float, b->max_tokens);
     b->coef = TQ_NEW_ARRAY(mem, float, b->max_tokens);
+    b->mean = TQ_NEW_ARRAY(mem, float, b->max_tokens);
+    b->mean_coef = TQ_NEW_ARRAY(mem, float, b->max_tokens);
     b->segments = TQ_NEW_ARRAY(mem, tq_segment, rows);
     b->example = TQ_NEW_ARRAY(mem, uint32_t, rows);
     b->passes = TQ_NEW_ARRAY(mem, tq_batch_pass, rows);
     b->place = TQ_NEW_ARRAY(mem, int, rows);
     b->fill = TQ_NEW_ARRAY(mem, int, rows);
-    if (b->tokens && b->targets && b->weights && b->logp && b->coef && b->segments && b->example && b->passes &&
-        b->place && b->fill)
+    if (b->tokens && b->targets && b->weights && b->logp && b->coef && b->mean && b->mean_coef && b->segments &&
+        b->example && b->passes && b->place && b->fill)
         return TOQUE_OK;
     tq_batch_clear(b);
     return TQ_NOMEM(err);
@@ -50,8 +52,8 @@ toque_status tq_batch_init(tq_batch *b, tq_mem *mem, const tq_dataset *set, cons
 
 void tq_batch_clear(tq_batch *b) {
     if (!b->mem) return;
-    void *blocks[] = {b->tokens,   b->targets, b->weights, b->logp,  b->coef,
-                      b->segments, b->example, b->passes,  b->place, b->fill};
+    void *blocks[] = {b->tokens,    b->targets,  b->weights, b->logp,   b->coef,  b->mean,
+                      b->mean_coef, b->segments, b->example, b->passes, b->place, b->fill};
     for (size_t i = 0; i < sizeof blocks / sizeof blocks[0]; i++) tq_free(b->mem, blocks[i]);
     *b = (tq_batch){0};
 }

@@ -29,6 +29,7 @@ typedef struct tq_batch {
     tq_target *targets;       /* [max_tokens] rows are counted within their pass */
     float *weights;           /* [max_tokens] of each target's row */
     float *logp, *coef;       /* [max_tokens] room for a readout of each target */
+    float *mean, *mean_coef;  /* [max_tokens] the same of its row's mean over the vocabulary */
     tq_segment *segments;     /* [max_rows] */
     uint32_t *example;        /* [max_rows] the example behind each segment */
     tq_batch_pass *passes;    /* [max_rows] */

@@ -108,6 +108,19 @@ static toque_status add_row(load *l, toque_error *err) {
     return TOQUE_OK;
 }
 
+tq_data_options tq_data_options_of(const tq_data_options *o, size_t i) {
+    tq_data_options own = *o;
+    if (!o->sources) return own;
+    const tq_source *s = &o->sources[i];
+    if (s->system) own.system = s->system;
+    if (s->format) own.format = s->format;
+    if (s->prompt_column) own.prompt_column = s->prompt_column;
+    if (s->answer_column) own.answer_column = s->answer_column;
+    if (s->text_column) own.text_column = s->text_column;
+    if (s->label_column) own.label_column = s->label_column;
+    return own;
+}
+
 static toque_status read_file(load *l, const char *path, tq_sha256 *sha, toque_error *err) {
     tq_rows *rows;
     TQ_TRY(tq_rows_open(&rows, l->set->mem, path, l->o, err));
@@ -156,7 +169,9 @@ toque_status tq_dataset_load(tq_dataset *set, tq_model *model, const tq_data_opt
         status = tq_dataset_label(set, o->labels[i], &number, err);
     }
     for (size_t i = 0; i < o->n_paths && status == TOQUE_OK; i++) {
+        const tq_data_options own = tq_data_options_of(o, i);
         l.file = (uint16_t)i;
+        l.o = &own;
         status = read_file(&l, o->paths[i], sha, err);
     }
     tq_sha256_end(sha, set->hash);

@@ -12,10 +12,18 @@
 
 typedef enum tq_train_on { TQ_TRAIN_ON_ASSISTANT, TQ_TRAIN_ON_LAST, TQ_TRAIN_ON_ALL } tq_train_on;
 
+/* One file of DATA, with what is read otherwise than the options say (NULL: as they say). */
+typedef struct tq_source {
+    const char *path, *name;
+    double weight; /* of its rows in a mix, see source.h */
+    const char *system, *format, *prompt_column, *answer_column, *text_column, *label_column;
+} tq_source;
+
 typedef struct tq_data_options {
     const char *const *paths; /* files of DATA, in order */
     size_t n_paths;
-    const char *format; /* NULL: recognized per file; else messages|alpaca|sharegpt|prompt|text|csv|tsv */
+    const tq_source *sources; /* [n_paths] or NULL */
+    const char *format;       /* NULL: recognized per file; else messages|alpaca|sharegpt|prompt|text|csv|tsv */
     const char *prompt_column, *answer_column, *text_column, *label_column; /* CSV/TSV (and JSONL) columns, or NULL */
     const char *system;   /* system message put in front of rows that have none, or NULL */
     tq_train_on train_on; /* text rows: always all */
@@ -61,6 +69,8 @@ typedef struct tq_dataset {
     tq_buf notes;  /* what was recognized, one line each: "train.csv: CSV, ';', windows-1252, 2000 rows" */
 } tq_dataset;
 
+/* The options of file i: its own words before the common ones. */
+tq_data_options tq_data_options_of(const tq_data_options *o, size_t i);
 /* The number of a label, which becomes one if it was none. */
 toque_status tq_dataset_label(tq_dataset *set, const char *name, int32_t *number, toque_error *err) TQ_MUST;
 /* Reads, renders and tokenizes everything. Errors name file and line. ENOTFOUND for a missing file; EFORMAT when no row
@@ -69,8 +79,9 @@ toque_status tq_dataset_load(tq_dataset *set, tq_model *model, const tq_data_opt
 void tq_dataset_clear(tq_dataset *set);
 /* What was recognized and counted, for people: one line each, warnings last. */
 bool tq_dataset_describe(const tq_dataset *set, tq_buf *out);
-/* Moves a share (at most `most`) of the examples of set to held_out, stratified by label where there are labels, chosen
- * by seed; both keep their order, and examples of one row stay together. held_out shares set's arena: clear it first.
+/* Moves a share (at most `most`) of the examples of set to held_out, stratified by file (where there are several) and
+ * by label (where there are labels), chosen by seed; both keep their order, and examples of one row stay together.
+ * held_out shares set's arena: clear it first.
  */
 toque_status tq_dataset_split(tq_dataset *set, tq_dataset *held_out, double share, size_t most, uint64_t seed,
                               toque_error *err) TQ_MUST;

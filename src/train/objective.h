@@ -19,14 +19,17 @@ typedef struct tq_readout { /* of one micro-batch */
     const float *logp;      /* [n]; NULL for `coef` of an objective that does not read it */
     const float *weight;    /* [n]: the row's weight, for each of its tokens */
     double scale;
+    double smoothing;  /* label_smoothing; above 0 only for objectives with mean_coef */
+    const float *mean; /* [n] with smoothing, as logp: the mean of log p over the vocabulary */
 } tq_readout;
 
 typedef struct tq_objective {
     const char *name, *help;
     const char *keys; /* of a training that only some objectives use, and this one does */
     bool reads_logp;
-    void (*coef)(const tq_readout *r, float *coef); /* coef [n] = d(loss)/d(logp) */
-    double (*loss)(const tq_readout *r);            /* this micro-batch's share of the step's loss */
+    void (*coef)(const tq_readout *r, float *coef);      /* coef [n] = d(loss)/d(logp) */
+    void (*mean_coef)(const tq_readout *r, float *coef); /* coef [n] = d(loss)/d(mean); NULL: it never reads it */
+    double (*loss)(const tq_readout *r);                 /* this micro-batch's share of the step's loss */
     /* Of a head (`coef` and `loss` are NULL then): the loss of one read row from its outputs y [n], and d(loss)/dy in
      * dy; the row's weight and the division are the caller's. item: the token's number in the example, for tags.
      * *counts false: there is nothing to learn of this item. */

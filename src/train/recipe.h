@@ -12,6 +12,7 @@
 #include "train/objective.h"
 #include "train/optimizer.h"
 #include "train/schedule.h"
+#include "train/source.h"
 
 #define TQ_METHODS "lora, dora, ia3, full, freeze, prefix, norms, bitfit, head" /* the rows of model/peft.def */
 
@@ -20,6 +21,8 @@ typedef enum tq_keep { TQ_KEEP_BEST, TQ_KEEP_LAST } tq_keep;
 typedef struct tq_recipe {
     const char *model;
     tq_option_list data;
+    int mixing; /* tq_mixing */
+    double mixing_temperature;
     const char *format, *prompt_column, *answer_column, *text_column, *label_column, *system;
     const char *method, *objective, *optimizer, *init_adapter;
     int64_t rank;
@@ -31,7 +34,7 @@ typedef struct tq_recipe {
     int64_t train_layers, virtual_tokens;
     int save_dtype; /* 0: f32, 1: f16, 2: bf16 */
     int64_t max_length, batch_size, grad_accum, max_steps;
-    double epochs, lr, warmup, weight_decay, clip, decay, layer_decay, ema, neftune_alpha;
+    double epochs, lr, warmup, weight_decay, clip, decay, layer_decay, ema, neftune_alpha, label_smoothing;
     int64_t cycles;
     int scheduler; /* see tq_schedule_choice */
     int order;     /* 0: shuffle, 1: file */

@@ -27,6 +27,7 @@ static bool is_of_objectives(const char *key) {
 
 bool tq_recipe_uses(const tq_recipe *r, const char *key) {
     if (is_of_objectives(key)) return r->objective_row && tq_objective_uses(r->objective_row, key);
+    if (strcmp(key, "mixing_temperature") == 0) return r->mixing == TQ_MIX_TEMPERATURE;
     if (strcmp(key, "cycles") == 0) return tq_schedule_choice(r->scheduler) == TQ_SCHEDULE_RESTARTS;
     if (strcmp(key, "decay") == 0) return tq_schedule_choice(r->scheduler) == TQ_SCHEDULE_WSD;
     if (r->method_row && strcmp(key, "train_layers") == 0 && r->train_pattern.len) return false;
@@ -47,6 +48,8 @@ static toque_status refuse_unused(const tq_recipe *r, const tq_option_set *given
         }
         if (strcmp(o->key, "train_layers") == 0 && r->train_pattern.len)
             return TQ_FAIL(err, EINVAL, "train_layers and train_pattern both choose tensors: leave one of them out");
+        if (strcmp(o->key, "mixing_temperature") == 0)
+            return TQ_FAIL(err, EINVAL, "mixing_temperature is only used by mixing temperature");
         if (!is_of_methods(o->key))
             return TQ_FAIL(err, EINVAL, "%s is only used by scheduler %s", o->key,
                            strcmp(o->key, "cycles") == 0 ? "cosine_restarts" : "wsd");

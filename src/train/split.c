@@ -1,5 +1,5 @@
 /* Holding rows out for evaluation: chosen by a random key per row, so that the choice depends on the seed and the row's
- * number alone; stratified by label with the largest-remainder rule. */
+ * number alone; stratified by file and label with the largest-remainder rule. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,6 +8,7 @@
 #include "train/dataset.h"
 
 typedef struct unit { /* a row: its examples move together */
+    uint16_t file;
     int32_t label;
     uint64_t key;
     uint32_t row;
@@ -16,6 +17,7 @@ typedef struct unit { /* a row: its examples move together */
 
 static int by_label_and_key(const void *a, const void *b) {
     const unit *x = a, *y = b;
+    if (x->file != y->file) return x->file < y->file ? -1 : 1;
     if (x->label != y->label) return x->label < y->label ? -1 : 1;
     if (x->key != y->key) return x->key < y->key ? -1 : 1;
     return x->row < y->row ? -1 : x->row > y->row;
@@ -32,7 +34,12 @@ static size_t collect(const tq_dataset *set, uint64_t seed, unit *units) {
         tq_rng rng;
         tq_rng_init(&rng, seed, TQ_RNG_SPLIT, e->row, 0);
         uint64_t high = tq_rng_u32(&rng);
-        units[n++] = (unit){.label = e->label, .key = high << 32 | tq_rng_u32(&rng), .row = e->row, .first = i, .n = 1};
+        units[n++] = (unit){.file = e->file,
+                            .label = e->label,
+                            .key = high << 32 | tq_rng_u32(&rng),
+                            .row = e->row,
+                            .first = i,
+                            .n = 1};
     }
     return n;
 }
@@ -61,14 +68,14 @@ static void share_out(stratum *s, size_t n_strata, size_t take, size_t n) {
     }
 }
 
-static toque_status mark_held(const tq_dataset *set, tq_mem *mem, unit *units, size_t n, size_t take, bool *held,
-                              toque_error *err) {
+static toque_status mark_held(tq_mem *mem, unit *units, size_t n, size_t take, bool *held, toque_error *err) {
     qsort(units, n, sizeof *units, by_label_and_key);
-    stratum *s = TQ_NEW_ARRAY(mem, stratum, set->n_labels + 2);
+    stratum *s = TQ_NEW_ARRAY(mem, stratum, n + 1);
     if (!s) return TQ_NOMEM(err);
     size_t n_strata = 0;
     for (size_t i = 0; i < n; i++) {
-        if (i == 0 || units[i].label != units[i - 1].label) s[n_strata++] = (stratum){.first = i};
+        if (i == 0 || units[i].file != units[i - 1].file || units[i].label != units[i - 1].label)
+            s[n_strata++] = (stratum){.first = i};
         s[n_strata - 1].n++;
     }
     share_out(s, n_strata, take, n);
@@ -116,7 +123,7 @@ toque_status tq_dataset_split(tq_dataset *set, tq_dataset *held_out, double shar
     size_t n = collect(set, seed, units), take = (size_t)llround(share * (double)n);
     if (take > most) take = most;
     if (n > 0 && take >= n) take = n - 1; /* something must be left to learn from */
-    TQ_GO(mark_held(set, mem, units, n, take, held, err));
+    TQ_GO(mark_held(mem, units, n, take, held, err));
     move(set, held_out, held);
     held_out->n_rows = take;
     memcpy(held_out->hash, set->hash, sizeof set->hash);

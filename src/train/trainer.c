@@ -65,6 +65,16 @@ static toque_status make_states(tq_trainer *t, toque_error *err) {
     return TOQUE_OK;
 }
 
+static toque_status make_mix(tq_trainer *t, toque_error *err) {
+    if (!t->o.n_sets) return TOQUE_OK;
+    uint16_t *set_of = TQ_NEW_ARRAY(&t->ctx->mem, uint16_t, t->data->n);
+    if (!set_of) return TQ_NOMEM(err);
+    for (size_t i = 0; i < t->data->n; i++) set_of[i] = t->data->examples[i].file;
+    toque_status status = tq_order_mix(&t->order, set_of, t->o.take, t->o.n_sets, err);
+    tq_free(&t->ctx->mem, set_of);
+    return status;
+}
+
 toque_status tq_trainer_init(tq_trainer *t, tq_adapter *adapter, const tq_dataset *data, const tq_dataset *held_out,
                              const tq_trainer_options *o, toque_error *err) {
     tq_ctx *ctx = adapter->model->ctx;
@@ -75,6 +85,7 @@ toque_status tq_trainer_init(tq_trainer *t, tq_adapter *adapter, const tq_datase
     if (held_out) TQ_GO(check_rows(held_out, err));
     if ((size_t)o->rows > data->n) t->o.rows = (int)data->n; /* an epoch is one step */
     TQ_GO(tq_order_init(&t->order, &ctx->mem, data->n, (size_t)o->rows, o->shuffle, o->seed, err));
+    TQ_GO(make_mix(t, err));
     TQ_GO(tq_batch_init(&t->batch, &ctx->mem, data, held_out, t->o.rows, o->packing, err));
     t->squares = TQ_NEW_ARRAY(&ctx->mem, double, adapter->n_ranges);
     t->rows = TQ_NEW_ARRAY(&ctx->mem, uint32_t, t->o.rows);
@@ -142,14 +153,19 @@ static toque_status run_pass(tq_trainer *t, int i, tq_step_result *result, toque
     TQ_TRY(tq_machine_forward(t->machine, &pass, err));
     const tq_target *targets = b->targets + p->target;
     float *logp = b->logp + p->target, *coef = b->coef + p->target;
-    tq_readout read = {.n = p->n_targets, .weight = b->weights + p->target, .scale = 1 / b->weight};
+    const bool smooth = t->o.smoothing > 0;
+    float *mean = smooth ? b->mean + p->target : NULL, *mean_coef = smooth ? b->mean_coef + p->target : NULL;
+    tq_readout read = {
+        .n = p->n_targets, .weight = b->weights + p->target, .scale = 1 / b->weight, .smoothing = t->o.smoothing};
     if (objective->reads_logp) {
         tq_machine_logp(t->machine, targets, p->n_targets, NULL, logp);
         read.logp = logp;
     }
     objective->coef(&read, coef);
-    tq_machine_logp(t->machine, targets, p->n_targets, coef, logp);
+    if (smooth) objective->mean_coef(&read, mean_coef);
+    tq_machine_logp_mean(t->machine, targets, p->n_targets, coef, mean_coef, logp, mean);
     read.logp = logp;
+    read.mean = mean;
     double nll = tq_readout_nll(&read);
     if (!isfinite(nll)) return fail_loss(t, p, err);
     result->loss += nll;
@@ -288,6 +304,25 @@ static void lay_evaluation(tq_trainer *t, const tq_dataset *set, size_t at, int 
     tq_batch_lay(b, set, t->rows, *n, &t->hats, 0);
 }
 
+static void begin_evaluation(tq_trainer *t) {
+    for (size_t i = 0; i < t->n_by_set; i++) t->by_set[i] = (tq_set_loss){0};
+}
+
+/* The targets of a pass go to their rows' data sets. */
+static void add_by_set(tq_trainer *t, const tq_dataset *set, const tq_batch_pass *p) {
+    const tq_batch *b = &t->batch;
+    if (!t->by_set) return;
+    for (int s = 0, i = 0; s < p->n_segments; s++) {
+        const tq_segment *segment = &b->segments[p->segment + s];
+        tq_set_loss *to = &t->by_set[set->examples[b->example[p->segment + s]].file];
+        for (; i < p->n_targets && b->targets[p->target + i].row < segment->row + segment->n; i++) {
+            double weight = (double)b->weights[p->target + i];
+            to->sum -= weight * (double)b->logp[p->target + i];
+            to->weight += weight;
+        }
+    }
+}
+
 static toque_status finite_loss(const tq_trainer *t, double loss, toque_error *err) {
     if (isfinite(loss)) return TOQUE_OK;
     return TQ_FAIL(err, ENONFINITE, "after step %lld: the held-out loss is not finite: lower lr", (long long)t->step);
@@ -298,6 +333,7 @@ toque_status tq_trainer_evaluate_head(tq_trainer *t, const tq_dataset *set, doub
     double sum = 0, weight = 0;
     int64_t count = 0;
     int n;
+    begin_evaluation(t);
     for (size_t at = 0; at < set->n; at += (size_t)n) {
         lay_evaluation(t, set, at, &n);
         for (int i = 0; i < t->batch.n_passes; i++) {
@@ -319,6 +355,7 @@ toque_status tq_trainer_evaluate(tq_trainer *t, const tq_dataset *set, double *l
     int64_t count = 0;
     int n;
     if (t->head) return tq_trainer_evaluate_head(t, set, loss, targets, NULL, NULL, err);
+    begin_evaluation(t);
     for (size_t at = 0; at < set->n; at += (size_t)n) {
         lay_evaluation(t, set, at, &n);
         for (int i = 0; i < b->n_passes; i++) {
@@ -329,6 +366,7 @@ toque_status tq_trainer_evaluate(tq_trainer *t, const tq_dataset *set, double *l
             tq_machine_logp(t->machine, b->targets + p->target, p->n_targets, NULL, b->logp + p->target);
             sum += tq_readout_nll(&(tq_readout){
                 .n = p->n_targets, .logp = b->logp + p->target, .weight = b->weights + p->target, .scale = 1});
+            add_by_set(t, set, p);
         }
         weight += b->weight;
         count += b->n_targets;

@@ -21,15 +21,23 @@ typedef struct tq_trainer_options {
     const tq_optimizer *optimizer;
     tq_schedule schedule;
     double weight_decay, clip; /* clip 0: never */
+    double smoothing;          /* label_smoothing, of an objective with mean_coef; 0: none */
     double noise;              /* NEFTune's alpha; 0: none */
     double ema;                /* decay of an average of the values, which evaluations then use; 0: none */
     int rows;                  /* of a step: batch_size x grad_accum */
     bool packing, shuffle;
+    const size_t *take; /* [n_sets] rows of an epoch by data set (file), see order.h; n_sets 0: no mix */
+    size_t n_sets;
     const float *class_weights; /* [labels] of a head's classes, or NULL */
     uint64_t seed;
     bool recompute;   /* every layer, in the backward pass */
     size_t max_bytes; /* for the machine's buffers; 0: no limit */
 } tq_trainer_options;
+
+/* What evaluations add up for one data set; its loss is sum / weight, if it has rows. */
+typedef struct tq_set_loss {
+    double sum, weight;
+} tq_set_loss;
 
 typedef struct tq_trainer {
     tq_ctx *ctx;
@@ -44,10 +52,12 @@ typedef struct tq_trainer {
     tq_hats hats;
     float *states[TQ_OPTIMIZER_STATES]; /* [n_states[i]] each: the ranges' states one after another */
     size_t n_states[TQ_OPTIMIZER_STATES];
-    float *scratch;        /* the optimizer's */
-    float *ema;            /* [adapter->n] or NULL */
-    double *squares;       /* [adapter->n_ranges] of the gradient */
-    uint32_t *rows;        /* [o.rows] of an evaluation */
+    float *scratch;      /* the optimizer's */
+    float *ema;          /* [adapter->n] or NULL */
+    double *squares;     /* [adapter->n_ranges] of the gradient */
+    uint32_t *rows;      /* [o.rows] of an evaluation */
+    tq_set_loss *by_set; /* the caller's, [number of a set's files]: filled by each evaluation; or NULL */
+    size_t n_by_set;
     int64_t step;          /* finished ones */
     const tq_head *head;   /* the objective's, or NULL */
     float *read, *outputs; /* [2 x max_rows, C], [2 x max_rows, n]: what it reads and gives, and their gradients */
@@ -60,7 +70,7 @@ typedef struct tq_step_result {
     int64_t step;     /* this one's number, from 1 */
     int64_t epoch;    /* that its rows belong to, from 0 */
     double loss;      /* weighted mean -log p of the target tokens, before the update */
-    double objective; /* the objective's loss; the same for sft */
+    double objective; /* the objective's loss; the same for sft without smoothing */
     double lr, grad_norm;
     int64_t tokens, targets;
     int passes;

@@ -53,12 +53,15 @@ toque_status tq_trainer_head_pass(tq_trainer *t, const tq_dataset *set, int i, b
         const tq_example *e = &set->examples[t->batch.example[p->segment + s]];
         int items = h->read == TQ_READ_EACH ? e->n : 1;
         const double weight = (double)e->weight * class_weight(t, e) * scale;
+        tq_set_loss *to = train || !t->by_set ? NULL : &t->by_set[e->file];
+        if (to) to->weight += weight * e->n_targets;
         if (fn) TQ_TRY(fn(arg, e, y + (size_t)item * (size_t)h->n, items, err));
         for (int k = 0; k < items; k++, item++) {
             float *d = dy + (size_t)item * (size_t)h->n;
             bool counts;
             double l = t->o.objective->row(e, k, h, y + (size_t)item * (size_t)h->n, d, &counts);
             if (counts) *loss += weight * l;
+            if (counts && to) to->sum += weight * l;
             for (int o = 0; o < h->n; o++) d[o] = counts ? (float)(weight * (double)d[o]) : 0;
         }
     }

@@ -8,10 +8,11 @@
 #include "train/auto_targets.h"
 #include "train/tune_head.h"
 
-tq_data_options tq_tune_data_options(const tq_tune *t, const tq_option_list *paths) {
+tq_data_options tq_tune_data_options(const tq_tune *t, const tq_sources *sources) {
     const tq_recipe *r = t->recipe;
-    return (tq_data_options){.paths = paths->items,
-                             .n_paths = paths->len,
+    return (tq_data_options){.paths = sources->paths,
+                             .n_paths = sources->n,
+                             .sources = sources->items,
                              .format = r->format,
                              .prompt_column = r->prompt_column,
                              .answer_column = r->answer_column,
@@ -22,8 +23,12 @@ tq_data_options tq_tune_data_options(const tq_tune *t, const tq_option_list *pat
                              .max_length = (int)r->max_length};
 }
 
-static toque_status load_rows(tq_tune *t, tq_dataset *set, const tq_option_list *paths, toque_error *err) {
-    tq_data_options o = tq_tune_data_options(t, paths);
+const tq_sources *tq_tune_held_out_sources(const tq_tune *t) {
+    return t->own_held_out ? &t->eval_sources : &t->sources;
+}
+
+static toque_status load_rows(tq_tune *t, tq_dataset *set, const tq_sources *sources, toque_error *err) {
+    tq_data_options o = tq_tune_data_options(t, sources);
     if (t->recipe->objective_row->row) TQ_TRY(tq_tune_head_options(t, &o, set == &t->held_out, err));
     TQ_TRY(tq_dataset_load(set, t->model, &o, err));
     tq_buf_puts(&t->notes, set->notes.data);
@@ -32,15 +37,39 @@ static toque_status load_rows(tq_tune *t, tq_dataset *set, const tq_option_list 
 
 static toque_status load_data(tq_tune *t, toque_error *err) {
     tq_recipe *r = t->recipe;
-    TQ_TRY(load_rows(t, &t->data, &r->data, err));
+    TQ_TRY(tq_sources_read(&t->sources, &t->ctx->mem, "data", &r->data, err));
+    TQ_TRY(load_rows(t, &t->data, &t->sources, err));
     if (r->eval_data.len) {
         t->own_held_out = true;
-        return load_rows(t, &t->held_out, &r->eval_data, err);
+        TQ_TRY(tq_sources_read(&t->eval_sources, &t->ctx->mem, "eval_data", &r->eval_data, err));
+        return load_rows(t, &t->held_out, &t->eval_sources, err);
     }
     if (!(r->eval_split > 0)) return TOQUE_OK;
     TQ_TRY(tq_dataset_split(&t->data, &t->held_out, r->eval_split, TQ_HELD_OUT_ROWS, (uint64_t)r->seed, err));
     if (t->data.n) return TOQUE_OK;
     return TQ_FAIL(err, EINVAL, "eval_split %g leaves no row to train on: lower it", r->eval_split);
+}
+
+/* Counts the rows of each data set and, where they are mixed, how many of them an epoch takes. */
+static toque_status mix_data(tq_tune *t, const tq_option_set *given, toque_error *err) {
+    const tq_recipe *r = t->recipe;
+    tq_mem *mem = &t->ctx->mem;
+    const size_t n = t->sources.n, shown = tq_tune_held_out_sources(t)->n;
+    if (n == 1 && (t->sources.weighted || tq_recipe_given(given, "mixing")) && r->mixing != TQ_MIX_PROPORTIONAL)
+        return TQ_FAIL(err, EINVAL, "mixing is for several data sets, but data names one");
+    if (n == 1 && t->sources.weighted)
+        return TQ_FAIL(err, EINVAL, "weight is for several data sets, but data names one: leave it out");
+    t->set_rows = TQ_NEW_ARRAY(mem, size_t, n);
+    if (!t->set_rows) return TQ_NOMEM(err);
+    for (size_t i = 0; i < t->data.n; i++) t->set_rows[t->data.examples[i].file]++;
+    if (shown > 1 && tq_tune_has_held_out(t) && !(t->by_set = TQ_NEW_ARRAY(mem, tq_set_loss, shown)))
+        return TQ_NOMEM(err);
+    if (n == 1 || (r->mixing == TQ_MIX_PROPORTIONAL && !t->sources.weighted)) return TOQUE_OK;
+    if (r->order == 1)
+        return TQ_FAIL(err, EINVAL, "mixing and weights draw rows by chance: leave order file out, or them");
+    t->take = TQ_NEW_ARRAY(mem, size_t, n);
+    if (!t->take) return TQ_NOMEM(err);
+    return tq_sources_mix(&t->sources, t->set_rows, (tq_mixing)r->mixing, r->mixing_temperature, t->take, err);
 }
 
 static toque_status load_adapter(tq_tune *t, const tq_option_set *given, toque_error *err) {
@@ -98,6 +127,7 @@ static tq_trainer_options trainer_options(const tq_recipe *r) {
                      .cycles = (double)r->cycles},
         .weight_decay = r->weight_decay,
         .ema = r->ema,
+        .smoothing = r->label_smoothing,
         .noise = r->neftune_alpha,
         .clip = r->clip,
         .rows = (int)(r->batch_size * r->grad_accum),
@@ -138,7 +168,11 @@ static toque_status make_trainer(tq_tune *t, toque_error *err) {
     tq_trainer_options o = trainer_options(r);
     o.max_bytes = room;
     o.class_weights = t->class_weights;
+    o.take = t->take;
+    o.n_sets = t->take ? t->sources.n : 0;
     TQ_TRY(tq_trainer_init(&t->trainer, t->adapter, &t->data, tq_tune_has_held_out(t) ? &t->held_out : NULL, &o, err));
+    t->trainer.by_set = t->by_set;
+    t->trainer.n_by_set = t->by_set ? tq_tune_held_out_sources(t)->n : 0;
     t->plan.activations = t->trainer.plan.bytes;
     t->plan.kept_layers = t->trainer.plan.kept_layers;
     return TOQUE_OK;
@@ -146,16 +180,20 @@ static toque_status make_trainer(tq_tune *t, toque_error *err) {
 
 /* What the bytes of a run depend on, for its checkpoints. */
 static toque_status describe_inputs(tq_tune *t, toque_error *err) {
-    json_t *recipe = tq_recipe_json(t->recipe);
+    json_t *recipe = tq_recipe_json(t->recipe), *sets = tq_sources_json(&t->sources);
+    json_t *eval_sets = tq_sources_json(&t->eval_sources);
     const char *base = tq_model_hash(t->model);
-    if (!recipe || !*base) {
+    if (!recipe || !sets || !eval_sets || !*base) {
         json_decref(recipe);
+        json_decref(sets);
+        json_decref(eval_sets);
         return TQ_NOMEM(err);
     }
-    t->inputs = json_pack("{s:s, s:s, s:s, s:{s:s, s:s, s:s}, s:o}", "base model", base, "data", t->data.hash,
-                          "eval_data", t->own_held_out ? t->held_out.hash : "", TQ_TUNE_MACHINE, "instruction set",
-                          t->ctx->k->isa, "compute", t->ctx->compute == TQ_COMPUTE_BF16 ? "bf16" : "f32", "build",
-                          TOQUE_VERSION ", " __VERSION__, "recipe", recipe);
+    t->inputs =
+        json_pack("{s:s, s:s, s:s, s:{s:s, s:s, s:s}, s:o, s:o, s:o}", "base model", base, "data", t->data.hash,
+                  "eval_data", t->own_held_out ? t->held_out.hash : "", TQ_TUNE_MACHINE, "instruction set",
+                  t->ctx->k->isa, "compute", t->ctx->compute == TQ_COMPUTE_BF16 ? "bf16" : "f32", "build",
+                  TOQUE_VERSION ", " __VERSION__, "recipe", recipe, "data sets", sets, "eval_data sets", eval_sets);
     return t->inputs ? TOQUE_OK : TQ_NOMEM(err);
 }
 
@@ -170,6 +208,7 @@ toque_status tq_tune_open(tq_tune *t, tq_ctx *ctx, tq_recipe *recipe, const tq_o
     const bool headed = recipe->objective_row->row;                        /* whose labels are in the data */
     if (!(recipe->auto_share > 0) && !headed) TQ_GO(make_adapter(t, err)); /* a wrong name is told at once */
     TQ_GO(load_data(t, err));
+    TQ_GO(mix_data(t, given, err));
     if (headed) TQ_GO(make_adapter(t, err));
     TQ_GO(tq_recipe_resolve_rows(recipe, given, t->data.n, t->held_out.n, &t->notes, err));
     TQ_GO(choose_targets(t, err));
@@ -189,6 +228,11 @@ void tq_tune_close(tq_tune *t) {
     tq_trainer_clear(&t->trainer);
     tq_free(mem, t->best);
     tq_free(mem, t->class_weights);
+    tq_free(mem, t->set_rows);
+    tq_free(mem, t->take);
+    tq_free(mem, t->by_set);
+    tq_sources_clear(&t->sources);
+    tq_sources_clear(&t->eval_sources);
     tq_figures_clear(&t->figures);
     tq_adapter_free(t->adapter);
     tq_dataset_clear(&t->held_out);
@@ -213,6 +257,20 @@ static int by_value(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
+/* A line for each data set, where there are several. */
+static void describe_sets(const tq_tune *t, tq_buf *out) {
+    for (size_t i = 0; t->sources.n > 1 && i < t->sources.n; i++) {
+        size_t held = 0;
+        for (size_t k = 0; !t->own_held_out && k < t->held_out.n; k++) held += t->held_out.examples[k].file == i;
+        tq_buf_printf(out, "data set %s: %zu rows to train on", t->sources.items[i].name, t->set_rows[i]);
+        if (!t->own_held_out) tq_buf_printf(out, ", %zu held out", held);
+        if (t->take)
+            tq_buf_printf(out, "; an epoch takes %zu (%.1f %%)", t->take[i],
+                          100 * (double)t->take[i] / (double)t->data.n);
+        tq_buf_puts(out, "\n");
+    }
+}
+
 bool tq_tune_describe_data(const tq_tune *t, tq_buf *out) {
     const tq_dataset *d = &t->data;
     int *lengths = TQ_NEW_ARRAY(&t->ctx->mem, int, d->n);
@@ -234,5 +292,6 @@ bool tq_tune_describe_data(const tq_tune *t, tq_buf *out) {
         tokens, targets, 100.0 * (double)targets / (double)tokens, lengths[0], lengths[d->n / 2],
         lengths[d->n * 9 / 10], lengths[d->n * 99 / 100], lengths[d->n - 1]);
     tq_free(&t->ctx->mem, lengths);
+    describe_sets(t, out);
     return !out->failed;
 }

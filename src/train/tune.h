@@ -25,6 +25,7 @@ typedef struct tq_tune {
     tq_ctx *ctx;
     tq_recipe *recipe;
     tq_model *model;
+    tq_sources sources, eval_sources;
     tq_dataset data, held_out;
     bool own_held_out; /* from eval_data: it has files and a hash of its own */
     tq_adapter *adapter;
@@ -36,9 +37,11 @@ typedef struct tq_tune {
     tq_progress_state at;
     float *best; /* [adapter->n] with keep best */
     json_t *inputs;
-    tq_figures figures;   /* of a head's answers to the held-out rows, at the last evaluation */
-    float *class_weights; /* or NULL */
-    int old_labels;       /* that init_adapter's head had; held-out rows of these, before and after: */
+    tq_figures figures;      /* of a head's answers to the held-out rows, at the last evaluation */
+    float *class_weights;    /* or NULL */
+    size_t *set_rows, *take; /* [sources.n] rows to train on, and those of an epoch; take: NULL without a mix */
+    tq_set_loss *by_set;     /* [n of tq_tune_held_out_sources] at the last evaluation, with several; or NULL */
+    int old_labels;          /* that init_adapter's head had; held-out rows of these, before and after: */
     size_t old_rows[2], old_right[2];
     bool other_machine;   /* by the caller, before tq_tune_start: going on elsewhere is a warning, not an error */
     const char *baseline; /* by the caller, before the card is written: a sentence for it, or NULL */
@@ -59,7 +62,8 @@ toque_status tq_tune_open(tq_tune *t, tq_ctx *ctx, tq_recipe *recipe, const tq_o
                           toque_error *err) TQ_MUST;
 void tq_tune_close(tq_tune *t); /* accepts a zeroed struct */
 /* How the rows of these files are read. */
-tq_data_options tq_tune_data_options(const tq_tune *t, const tq_option_list *paths);
+tq_data_options tq_tune_data_options(const tq_tune *t, const tq_sources *sources);
+const tq_sources *tq_tune_held_out_sources(const tq_tune *t);
 bool tq_tune_has_held_out(const tq_tune *t);
 /* The figures of the data as lines: rows, dropped, tokens, quantiles of their lengths. */
 bool tq_tune_describe_data(const tq_tune *t, tq_buf *out);

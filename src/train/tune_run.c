@@ -149,6 +149,19 @@ static bool evaluation_due(const tq_tune *t) {
     return step == 0 || step == t->recipe->steps || (every > 0 && step % every == 0);
 }
 
+/* {name: loss} of the data sets that have held-out rows; stays NULL with one data set. */
+static toque_status losses_by_set(const tq_tune *t, json_t **by_set, toque_error *err) {
+    if (!t->by_set) return TOQUE_OK;
+    const tq_sources *s = tq_tune_held_out_sources(t);
+    *by_set = json_object();
+    for (size_t i = 0; i < s->n; i++) {
+        if (!(t->by_set[i].weight > 0)) continue;
+        json_t *loss = json_real(t->by_set[i].sum / t->by_set[i].weight);
+        if (json_object_set_new(*by_set, s->items[i].name, loss) < 0) return json_decref(*by_set), TQ_NOMEM(err);
+    }
+    return *by_set ? TOQUE_OK : TQ_NOMEM(err);
+}
+
 static toque_status evaluate(tq_tune *t, const tq_tune_events *events, toque_error *err) {
     tq_progress_state *at = &t->at;
     double loss;
@@ -159,8 +172,12 @@ static toque_status evaluate(tq_tune *t, const tq_tune_events *events, toque_err
                                           : tq_trainer_evaluate(&t->trainer, &t->held_out, &loss, &targets, err);
     tq_trainer_swap_ema(&t->trainer);
     if (status != TOQUE_OK) return status;
-    TQ_TRY(tq_metrics_put_eval(&t->metrics, at->step, epochs_at(t, at->step), loss, targets,
-                               t->trainer.head ? &t->figures : NULL, err));
+    json_t *by_set = NULL;
+    TQ_TRY(losses_by_set(t, &by_set, err));
+    status = tq_metrics_put_eval(&t->metrics, at->step, epochs_at(t, at->step), loss, targets,
+                                 t->trainer.head ? &t->figures : NULL, by_set, err);
+    json_decref(by_set);
+    if (status != TOQUE_OK) return status;
     at->evaluated = at->step;
     at->last_eval = loss;
     t->saved = -1; /* a checkpoint of this step, if there is one, was made before the evaluation */
@@ -184,7 +201,7 @@ static toque_status one_step(tq_tune *t, const tq_tune_events *events, toque_err
     tq_step_result r;
     TQ_TRY(tq_trainer_step(&t->trainer, &r, err));
     t->at.step = t->trainer.step;
-    bool same = !t->recipe->objective_row->reads_logp;
+    bool same = !t->recipe->objective_row->reads_logp && !(t->recipe->label_smoothing > 0);
     tq_metrics_step line = {.step = r.step,
                             .epoch = epochs_at(t, r.step),
                             .loss = r.loss,
@@ -239,8 +256,8 @@ toque_status tq_tune_write_card(tq_tune *t, const char *recipe_yaml, toque_error
                     .model = r->model,
                     .model_hash = tq_model_hash(t->model),
                     .architecture = t->model->config.arch->name,
-                    .data = r->data.items,
-                    .n_data = r->data.len,
+                    .data = t->sources.paths,
+                    .n_data = t->sources.n,
                     .data_hash = t->data.hash,
                     .eval_hash = t->own_held_out ? t->held_out.hash : NULL,
                     .rows = t->data.n,

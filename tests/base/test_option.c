@@ -19,7 +19,7 @@ typedef struct own {
     double lr, temperature;
     int scheduler;
     bool packing, ids;
-    tq_option_list targets;
+    tq_option_list targets, sets;
     uint64_t memory;
 } own;
 typedef struct common {
@@ -56,6 +56,7 @@ static const tq_option own_table[] = {
      .help = "how the rate falls"},
     {.key = "packing", .type = TQ_OPT_FLAG, .offset = AT(packing), .fallback = "on", .help = "lay rows out dense"},
     {.key = "ids", .letter = 'i', .type = TQ_OPT_FLAG, .offset = AT(ids), .help = "print ids"},
+    {.key = "sets", .type = TQ_OPT_LIST, .offset = AT(sets), .choices = "path|weight", .help = "mappings"},
     {.key = "targets",
      .letter = 't',
      .type = TQ_OPT_LIST,
@@ -296,6 +297,28 @@ static void a_recipe_sets_what_flags_left_open(void **state) {
     stop(&f);
 }
 
+static void a_mapping_as_an_item_is_kept_as_json(void **state) {
+    (void)state;
+    fixture f, g;
+    start(&f);
+    start(&g);
+    assert_int_equal(yaml(&f, "sets:\n- plain\n- path: 'say \"hi\"\\ \u00e9'\n  weight: 2\n- {}\n", false), TOQUE_OK);
+    assert_int_equal(f.o.sets.len, 3);
+    assert_string_equal(f.o.sets.items[0], "plain");
+    assert_string_equal(f.o.sets.items[1], "{\"path\": \"say \\\"hi\\\"\\\\ \u00e9\", \"weight\": \"2\"}");
+    assert_string_equal(f.o.sets.items[2], "{}");
+    tq_buf out; /* and comes back from what is written */
+    tq_buf_init(&out, &f.mem, 10000);
+    f.o.memory = 1000000000; /* it has a least value and no default */
+    assert_true(tq_options_to_yaml(&f.set, 0, &out));
+    if (yaml(&g, out.data, false) != TOQUE_OK) fail_msg("%s", g.err.message);
+    assert_int_equal(g.o.sets.len, 3);
+    assert_string_equal(g.o.sets.items[1], f.o.sets.items[1]);
+    tq_buf_clear(&out);
+    stop(&f);
+    stop(&g);
+}
+
 static void bad_recipes_are_refused_with_their_line(void **state) {
     (void)state;
     assert_yaml_refused("lr: 0.1\nbatchsize: 3\n", ", line 2: unknown key batchsize; did you mean batch_size?");
@@ -305,6 +328,11 @@ static void bad_recipes_are_refused_with_their_line(void **state) {
     assert_yaml_refused("lr:\n  rank: 3\n", "lr holds a nested mapping; put its keys at the top level");
     assert_yaml_refused("targets: [a, [b]]\n", ", line 1: an item of targets must be a plain value");
     assert_yaml_refused("targets:\n- a\n- b: c\n", "an item of targets must be a plain value");
+    assert_yaml_refused("sets:\n- path: a\n  wieght: 2\n", ", line 3: sets: unknown key wieght; did you mean weight?");
+    assert_yaml_refused("sets:\n- path: a\n  path: b\n", ", line 3: sets: path stands twice in an item");
+    assert_yaml_refused("sets:\n- path: [a]\n", "sets: a key of an item takes one plain value");
+    assert_yaml_refused("sets:\n- path:\n", "sets: a key of an item takes one plain value");
+    assert_yaml_refused("sets:\n- [a]\n", "an item of sets must be a plain value");
     assert_yaml_refused("lr: [0.1]\n", ", line 1: lr takes one value, not a list");
     assert_yaml_refused("lr: &x 0.1\n", ", line 1: the anchor x is not supported");
     assert_yaml_refused("lr: *x\n", ", line 1: the anchor x is not supported");
@@ -450,6 +478,7 @@ int main(void) {
         cmocka_unit_test(numbers_are_checked),
         cmocka_unit_test(the_locale_does_not_change_numbers),
         cmocka_unit_test(a_recipe_sets_what_flags_left_open),
+        cmocka_unit_test(a_mapping_as_an_item_is_kept_as_json),
         cmocka_unit_test(bad_recipes_are_refused_with_their_line),
         cmocka_unit_test(a_value_that_a_flag_replaces_is_still_checked),
         cmocka_unit_test(what_is_written_reads_back),

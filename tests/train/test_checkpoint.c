@@ -243,13 +243,16 @@ static void metrics_are_cut_behind_the_checkpoint(void **state) {
                          .objective = "dft",
                          .objective_loss = 0.25};
     assert_int_equal(tq_metrics_put_step(&m, &s, &err), TOQUE_OK);
-    assert_int_equal(tq_metrics_put_eval(&m, 3, 0.75, 1.25, 9, NULL, &err), TOQUE_OK);
+    json_t *by_task = json_pack("{s:f, s:f}", "a \"b\"", 1.5, "c", 1.0);
+    assert_int_equal(tq_metrics_put_eval(&m, 3, 0.75, 1.25, 9, NULL, by_task, &err), TOQUE_OK);
+    json_decref(by_task);
     assert_int_equal(tq_metrics_sync(&m, &err), TOQUE_OK);
     tq_metrics_close(&m);
     snprintf(text, sizeof text,
              "%s{\"step\": 3, \"epoch\": 0.75, \"loss\": 0.333333333, \"dft_loss\": 0.25, \"lr\": 0.001, "
              "\"grad_norm\": 0.123456789, \"tokens\": 7, \"target_tokens\": 5, \"tokens_per_second\": 100}\n"
-             "{\"step\": 3, \"epoch\": 0.75, \"eval_loss\": 1.25, \"eval_target_tokens\": 9}\n",
+             "{\"step\": 3, \"epoch\": 0.75, \"eval_loss\": 1.25, \"eval_target_tokens\": 9, "
+             "\"eval_loss_by_task\": {\"a \\\"b\\\"\": 1.5, \"c\": 1.0}}\n",
              kept);
     assert_file(path, text);
     tq_metrics_series series;
@@ -258,6 +261,7 @@ static void metrics_are_cut_behind_the_checkpoint(void **state) {
     assert_int_equal(series.n_eval, 3);
     assert_true(series.loss[2].step == 3 && fabs(series.loss[2].value - 1.0 / 3) < 1e-9 &&
                 series.eval[2].value == 1.25);
+    assert_true(series.first_by_task && json_number_value(json_object_get(series.last_by_task, "a \"b\"")) == 1.5);
     tq_metrics_series_clear(&series);
     assert_int_equal(tq_metrics_open(&m, &mem, path, 5, 5, &last, &err), TOQUE_OK); /* the checkpoint is ahead: told */
     assert_int_equal(last, 3);

@@ -25,13 +25,13 @@ static char folder[64];
 typedef struct method { /* a case of the reference */
     const char *name;
     tq_adapter_options o;
-    double lr, scale, ratio;
+    double lr, scale, ratio, smoothing;
 } method;
 
 #define ALL "q_proj,k_proj,v_proj,o_proj,gate_proj,up_proj,down_proj"
 #define LOW_RANK .rank = 4, .alpha = 8
 static const method methods[] = {
-    {"lora", {.kind = "lora", LOW_RANK, .targets = ALL}, 1e-2, 0.05, 1},
+    {"lora", {.kind = "lora", LOW_RANK, .targets = ALL}, 1e-2, 0.05, 1, 0},
     {"lora_patterns",
      {.kind = "lora",
       LOW_RANK,
@@ -40,7 +40,8 @@ static const method methods[] = {
       .alpha_pattern = "k_proj=3"},
      1e-2,
      0.05,
-     1},
+     1,
+     0},
     {"lora_modules",
      {.kind = "lora",
       LOW_RANK,
@@ -49,16 +50,18 @@ static const method methods[] = {
       .own = "*.embed_tokens.weight,*.post_attention_layernorm.weight"},
      1e-2,
      0.05,
-     1},
-    {"loraplus", {.kind = "lora", LOW_RANK, .targets = ALL}, 2e-3, 0.05, 4},
-    {"dora", {.kind = "dora", LOW_RANK, .targets = ALL}, 1e-2, 0.05, 1},
-    {"pissa", {.kind = "lora", LOW_RANK, .targets = ALL, .pissa = true}, 1e-3, 0, 1},
-    {"ia3", {.kind = "ia3"}, 1e-2, 0.05, 1},
-    {"prefix", {.kind = "prefix", .virtual_tokens = 5}, 1e-2, 0.5, 1},
-    {"norms", {.kind = "norms"}, 1e-2, 0.05, 1},
-    {"full", {.kind = "full"}, 1e-3, 0, 1},
-    {"freeze", {.kind = "freeze", .own = "model.layers.1.*"}, 1e-3, 0, 1},
-    {"bitfit", {.kind = "bitfit"}, 1e-2, 0.05, 1},
+     1,
+     0},
+    {"loraplus", {.kind = "lora", LOW_RANK, .targets = ALL}, 2e-3, 0.05, 4, 0},
+    {"dora", {.kind = "dora", LOW_RANK, .targets = ALL}, 1e-2, 0.05, 1, 0},
+    {"pissa", {.kind = "lora", LOW_RANK, .targets = ALL, .pissa = true}, 1e-3, 0, 1, 0},
+    {"ia3", {.kind = "ia3"}, 1e-2, 0.05, 1, 0},
+    {"prefix", {.kind = "prefix", .virtual_tokens = 5}, 1e-2, 0.5, 1, 0},
+    {"norms", {.kind = "norms"}, 1e-2, 0.05, 1, 0},
+    {"full", {.kind = "full"}, 1e-3, 0, 1, 0},
+    {"freeze", {.kind = "freeze", .own = "model.layers.1.*"}, 1e-3, 0, 1, 0},
+    {"bitfit", {.kind = "bitfit"}, 1e-2, 0.05, 1, 0},
+    {"smoothed", {.kind = "lora", LOW_RANK, .targets = ALL}, 1e-2, 0.05, 1, 0.2},
 };
 enum { N_METHODS = sizeof methods / sizeof methods[0] };
 
@@ -146,6 +149,7 @@ static toque_status start(bench *b, const method *m, layout how, toque_error *er
                             .schedule = {.kind = TQ_SCHEDULE_CONSTANT, .lr = m->lr, .total = STEPS},
                             .clip = 1,
                             .weight_decay = 0.1,
+                            .smoothing = m->smoothing,
                             .rows = ROWS,
                             .packing = !how.unpacked,
                             .seed = 42,
@@ -210,7 +214,7 @@ static void every_method_equals_the_reference(void **state) {
     toque_error err;
     tq_step_result r;
     size_t gradients = 0;
-    int cases = 0, step;
+    int cases = 0, smoothed = 0, step;
     double want;
     while (fgets(line, sizeof line, f)) {
         if (sscanf(line, "case %39s %19s", name, arch) == 2) {
@@ -231,6 +235,9 @@ static void every_method_equals_the_reference(void **state) {
                 check(tq_trainer_evaluate(&b.trainer, &b.data, &loss, NULL, &err), &err);
                 check_loss(loss, step, want, name);
             }
+        } else if (sscanf(line, "smoothed %lf", &want) == 1) {
+            check_loss(r.objective, 0, want, name);
+            smoothed++;
         } else {
             check_gradient(&b, line);
             gradients++;
@@ -238,7 +245,7 @@ static void every_method_equals_the_reference(void **state) {
     }
     fclose(f);
     if (cases) close_bench(&b);
-    assert_true(cases >= N_METHODS);
+    assert_true(cases >= N_METHODS && smoothed == 2);
 }
 
 /* --- properties of every method ------------------------------------------------------------------------------- */
@@ -427,15 +434,15 @@ static void packing_changes_no_gradient(void **state) {
     }
 }
 
-static double loss_at(bench *b, const tq_range *r, const float *from, double h, double norm) {
+/* The objective's loss with the values of a range at from + h along / norm. */
+static double loss_at(bench *b, const tq_range *r, const float *from, const float *along, double h, double norm) {
     toque_error err;
-    double loss;
+    tq_step_result result;
     for (int i = 0; i < r->rows * r->cols; i++)
-        b->adapter->values[r->start + (size_t)i] =
-            (float)((double)from[i] + h * (double)b->adapter->grads[r->start + (size_t)i] / norm);
+        b->adapter->values[r->start + (size_t)i] = (float)((double)from[i] + h * (double)along[i] / norm);
     tq_adapter_changed(b->adapter);
-    check(tq_trainer_evaluate(&b->trainer, &b->data, &loss, NULL, &err), &err);
-    return loss;
+    check(tq_trainer_gradient(&b->trainer, &result, &err), &err);
+    return result.objective;
 }
 
 /* Along its own direction the gradient of a tensor is as long as the loss is steep. DoRA's norms count as constants in
@@ -456,12 +463,14 @@ static void gradients_are_the_slope_of_the_loss(void **state) {
                 norm += (double)b.adapter->grads[r->start + (size_t)k] * (double)b.adapter->grads[r->start + (size_t)k];
             norm = sqrt(norm);
             size_t n = (size_t)r->rows * (size_t)r->cols;
-            float *from = malloc(n * sizeof *from);
-            assert_non_null(from);
+            float *from = malloc(n * sizeof *from), *along = malloc(n * sizeof *along);
+            assert_true(from && along);
             memcpy(from, b.adapter->values + r->start, n * sizeof *from);
-            double slope = (loss_at(&b, r, from, h, norm) - loss_at(&b, r, from, -h, norm)) / (2 * h);
-            (void)loss_at(&b, r, from, 0, norm);
+            memcpy(along, b.adapter->grads + r->start, n * sizeof *along);
+            double slope = (loss_at(&b, r, from, along, h, norm) - loss_at(&b, r, from, along, -h, norm)) / (2 * h);
+            (void)loss_at(&b, r, from, along, 0, norm);
             free(from);
+            free(along);
             /* A key's bias moves all scores of a query alike: its gradient is noise. */
             if (!(fabs(slope - norm) <= 1e-2 * norm + 2e-4))
                 fail_msg("%s: %s has gradient %g, slope %g", methods[i].name, r->name, norm, slope);

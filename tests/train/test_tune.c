@@ -222,6 +222,9 @@ static void what_does_not_exist_or_fit_is_refused_with_a_reason(void **state) {
     char whole[128];
     place(whole, "whole"); /* rank 4, alpha 8 */
     EXPECT(EINVAL, "did you mean \"sft\"", "--objective", "sfx");
+    EXPECT(EINVAL, "label_smoothing is not used by objective dft, only by: sft", "--objective", "dft",
+           "--label-smoothing", "0.1");
+    EXPECT(OK, "", "--label_smoothing_factor", "0.1");
     EXPECT(EINVAL, "did you mean \"freeze\"", "--method", "freezed");
     EXPECT(EINVAL, "rank is not used by method ia3, only by: lora, dora", "--method", "ia3", "--rank", "4");
     EXPECT(EINVAL, "targets is not used by method full", "--method", "full", "--targets", "q_proj");
@@ -248,6 +251,11 @@ static void what_does_not_exist_or_fit_is_refused_with_a_reason(void **state) {
     EXPECT(EINVAL, "did you mean \"adamw\"", "--optimizer", "adam");
     EXPECT(EINVAL, "patience needs held-out rows", "--patience", "2", "--eval-split", "0");
     EXPECT(EINVAL, "keep best needs held-out rows", "--keep", "best", "--max-steps", "3");
+    EXPECT(EINVAL, "mixing is for several data sets, but data names one", "--mixing", "equal");
+    EXPECT(EINVAL, "mixing_temperature is only used by mixing temperature", "--mixing-temperature", "3");
+    EXPECT(EINVAL, "leave order file out", "-d", other_path, "--mixing", "equal", "--order", "file");
+    EXPECT(EINVAL, "data, item 2: path is missing", "-d", "{\"weight\": 2}");
+
     EXPECT(EINVAL, "patience needs evaluations", "--patience", "2", "--eval-every", "0");
     EXPECT(EINVAL, "leave one of the two out", "--eval-split", "0.1", "--eval-data", eval_path);
     EXPECT(EINVAL, "above the model's context of 256", "--max-length", "512");
@@ -264,10 +272,12 @@ static void what_does_not_exist_or_fit_is_refused_with_a_reason(void **state) {
  * its own bytes again. */
 static void every_choice_resumes_after_kill_to_the_same_bytes(void **state) {
     (void)state;
+    static char weighted[200];
+    snprintf(weighted, sizeof weighted, "{\"path\": \"%.128s\", \"weight\": 3, \"system\": \"So\"}", other_path);
     static const char *const choices[][8] = {
         {"--method", "dora", "--rank", "4", "--loraplus-lr-ratio", "4"},
         {"--rank", "4", "--rank-pattern", "q_proj=2", "--train-modules", "embed_tokens", "--rslora"},
-        {"--method", "ia3"},
+        {"--method", "ia3", "--label-smoothing", "0.1"},
         {"--rank", "4", "--targets", "auto:0.3"},
         {"--init", "pissa", "--rank", "4", "--targets", "q_proj,down_proj"},
         {"--method", "full", "--save-dtype", "f16"},
@@ -282,6 +292,8 @@ static void every_choice_resumes_after_kill_to_the_same_bytes(void **state) {
         {"--optimizer", "lion", "--ema", "0.95"},
         {"--optimizer", "adafactor", "--scheduler", "cosine_restarts", "--cycles", "3", "--weight-decay", "0.1"},
         {"--optimizer", "sgd", "--method", "full", "--ema", "0.9"},
+        {"-d", other_path, "--mixing", "equal", "--rank", "4"},
+        {"-d", weighted, "--rank", "4", "--dropout", "0.1"},
     };
     for (size_t i = 0; i < sizeof choices / sizeof choices[0]; i++) {
         static const char *const shared[] = {"--epochs",     "2", "--batch-size", "4",  "--lr", "2e-3",

@@ -2,7 +2,7 @@
 by transformers and PEFT in f32. Development aid: pip install torch transformers peft gguf.
 
 Usage: methods.py BUILD > tests/train/data/methods.txt      (BUILD/tests/train/write_small_model writes the models)
-Lines: `case NAME MODEL`, `grad TENSOR ROWS COLS NORM DOT` (a probe: sum of g_i cos(0.3 i + 1)), `loss STEP VALUE`.
+Lines: `case NAME MODEL`, `smoothed VALUE` (the loss with label smoothing before step 0), `grad TENSOR ROWS COLS NORM DOT` (a probe: sum of g_i cos(0.3 i + 1)), `loss STEP VALUE`.
 Start values come from a formula (see `fill`), so both sides need no file."""
 import math
 import os
@@ -50,17 +50,17 @@ def saved_name(name):
     return name.removesuffix(".weight") if "magnitude" in name else name
 
 
-def loss_of(model):
+def loss_of(model, smoothing=0.0):
     total, n = 0.0, 0
     for tokens, target in rows():
         logits = model(torch.tensor([tokens])).logits[0, :-1]
         labels = torch.tensor([i if t else -100 for i, t in zip(tokens, target)])[1:]
-        total = total + torch.nn.functional.cross_entropy(logits, labels, reduction="sum")
+        total = total + torch.nn.functional.cross_entropy(logits, labels, reduction="sum", label_smoothing=smoothing)
         n += int((labels >= 0).sum())
     return total / n
 
 
-def run(case, arch, path, config=None, trained=None, lr=1e-2, ratio=1.0, scale=0.05):
+def run(case, arch, path, config=None, trained=None, lr=1e-2, ratio=1.0, scale=0.05, smoothing=0.0):
     torch.manual_seed(1)
     model = load(path)
     if config:
@@ -90,9 +90,13 @@ def run(case, arch, path, config=None, trained=None, lr=1e-2, ratio=1.0, scale=0
     print(f"case {case} {arch}")
     for step in range(STEPS):
         optimizer.zero_grad()
-        loss = loss_of(model)
+        loss = loss_of(model, smoothing)
         loss.backward()
-        print(f"loss {step} {loss.item():.8g}")
+        with torch.no_grad():
+            nll = loss_of(model).item() if smoothing else loss.item()
+        print(f"loss {step} {nll:.8g}")
+        if step == 0 and smoothing:
+            print(f"smoothed {loss.item():.8g}")
         if step == 0:
             for name, p in params.items():
                 g = p.grad.double().flatten()
@@ -127,3 +131,5 @@ for arch in ("llama", "qwen2"):
     run("full", arch, path, trained=lambda n: True, lr=1e-3, scale=0.0)
     run("freeze", arch, path, trained=lambda n: ".layers.1." in n, lr=1e-3, scale=0.0)
 run("bitfit", "qwen2", path, trained=lambda n: n.endswith(".bias"))
+for arch in ("llama", "qwen2"):
+    run("smoothed", arch, os.path.join(folder, arch + ".gguf"), lora(), smoothing=0.2)
