@@ -103,4 +103,16 @@ ok "labels added to nothing" err_has "add_labels goes with init_adapter"
 run 1 predict "$@" -a run.classify class.jsonl --labels a,b
 ok "labels beside a head" err_has "labels has no use here"
 check "nothing of this is left" test ! -e bad
+
+# --- a head is never left out
+for command in "generate -p red" "perplexity class.jsonl" "score class.jsonl" "eval class.jsonl --labels red,blue" "chat"; do
+    # shellcheck disable=SC2086
+    run 1 $command "$@" -a run.classify
+    ok "${command%% *} refuses a head" err_has "run.classify answers with a head (classify), which ${command%% *} would leave out: toque predict -a run.classify"
+done
+run 1 merge "$@" -a run.classify -o merged.gguf
+ok "merge refuses a head with the reason" err_has "has a head (classify), and a model file has no place for one"
+check "nothing is merged" test ! -e merged.gguf
+run 1 tune "$@" -d class.jsonl --objective sft --init-adapter run.classify -o bad
+ok "nor does another training take it on" err_has "has a head for objective classify; objective sft has none"
 finish
