@@ -115,4 +115,15 @@ ok "merge refuses a head with the reason" err_has "has a head (classify), and a 
 check "nothing is merged" test ! -e merged.gguf
 run 1 tune "$@" -d class.jsonl --objective sft --init-adapter run.classify -o bad
 ok "nor does another training take it on" err_has "has a head for objective classify; objective sft has none"
+
+# --- another base
+python3 -c "
+b = bytearray(open('m.gguf', 'rb').read())
+b[-3] ^= 64
+open('other.gguf', 'wb').write(b)"
+for adapter in run.classify run.head run.full; do
+    run 1 predict -m other.gguf --compute f32 --quiet -a $adapter class.jsonl
+    ok "$adapter on another base of the same shapes" err_has "$adapter has a head that was trained on a base with hash"
+    ok "both are named" err_has "but other.gguf is"
+done
 finish
