@@ -36,7 +36,8 @@ typedef struct tq_tune {
     tq_progress_state at;
     float *best; /* [adapter->n] with keep best */
     json_t *inputs;
-    tq_figures figures;   /* of a head's answers to the held-out rows, at the last evaluation */
+    tq_figures figures;   /* of a head's answers to the held-out rows; at the end with the values that are kept */
+    int64_t figures_step; /* whose values they are of; -1: none yet */
     float *class_weights; /* or NULL */
     int old_labels;       /* that init_adapter's head had; held-out rows of these, before and after: */
     size_t old_rows[2], old_right[2];

@@ -72,6 +72,38 @@ done
 run 0 tune "$@" -d three.jsonl --objective classify --init-adapter run.classify --add-labels --epochs 1 -o run.added
 ok "labels are added" grep -q '"old"' run.added/head.json
 
+# --- figures are those of the values that are kept
+python3 -c "
+import json, random
+random.seed(5)
+with open('noise.jsonl', 'w') as f:
+    for i in range(30): f.write(json.dumps({'text': 'row %d' % random.randrange(10**6), 'label': random.random()}) + '\n')"
+run 0 tune "$@" -d noise.jsonl --objective regress --epochs 6 --rank 4 --lr 3e-2 --eval-split 0.3 --eval-every 1 -o noise
+cp "$out" noise.first
+run 0 tune --resume -o noise --quiet --compute f32 --threads 1
+cp "$out" noise.again
+check "the best step is not the last, its figures are printed, and again by a resumed run" python3 -c "
+import json, re
+lines = [l for l in map(json.loads, open('noise/metrics.jsonl')) if 'eval_loss' in l]
+best = min((l for l in lines if l['step']), key=lambda l: l['eval_loss'])
+assert best['step'] < lines[-1]['step'] and abs(best['eval_rmse'] - lines[-1]['eval_rmse']) > 1e-3 * best['eval_rmse']
+for name in ('noise.first', 'noise.again', 'noise/README.md'):
+    said = re.search(r'rmse ([0-9.e+-]+)', open(name).read())
+    assert said and abs(float(said[1]) - best['eval_rmse']) < 1e-3 * best['eval_rmse'], (name, said, best)"
+run 0 tune "$@" -d three.jsonl --eval-split 0.2 --objective classify --init-adapter run.classify --add-labels --epochs 1 -o grown
+sed -n '/old labels/p' "$out" >grown.first
+run 0 tune --resume -o grown --quiet --compute f32 --threads 1
+sed -n '/old labels/p' "$out" >grown.again
+ok "a run that went on from an adapter can be resumed" test -s grown/README.md
+check "old labels are reported, again when resumed" sh -c "test -s grown.first && cmp grown.first grown.again"
+
+# --- spans within a token
+printf '{"text":"abx x","spans":[{"start":0,"end":1,"label":"x"},{"start":1,"end":2,"label":"y"},{"start":2,"end":3,"label":"z"}]}\n' >inside.jsonl
+run 0 tune "$@" -d inside.jsonl --eval-split 0 --objective tag --epochs 1 -o inside
+ok "a span without a token of its own is counted" grep -q '1 spans lost: all their tokens belong to the span before' inside/README.md
+run 0 tune "$@" -d spans.jsonl --eval-split 0 --objective tag --epochs 1 -o outside
+ok "and only such a one" sh -c "! grep -q 'spans lost' outside/README.md"
+
 # --- bad input
 run 1 tune "$@" -d three.jsonl --objective classify --init-adapter run.classify -o bad
 ok "a label that the head does not know" err_has 'the label "old" is none of the 2 that init_adapter'
