@@ -102,10 +102,16 @@ static toque_status run(tq_cli *cli, void *given, toque_error *err) {
     if (tq_path_exists(o->output) && !o->overwrite)
         return TQ_FAIL(err, EINVAL, "%s exists: choose another name, or give --overwrite", o->output);
     tq_cli_loaded l;
-    TQ_TRY(tq_cli_load(&l, cli, &o->model, &o->adapters, err));
+    const tq_head *head;
+    TQ_TRY(tq_cli_load_with_head(&l, cli, &o->model, &o->adapters, &head, err));
     tq_cli_catch_interrupt(cli);
     difference d;
     toque_status status;
+    if (head)
+        TQ_GO(TQ_FAIL(err, EUNSUPPORTED,
+                      "an adapter has a head (%s), and a model file has no place for one: keep base and adapter, and "
+                      "answer with toque predict -a",
+                      tq_head_kind_name(head->kind)));
     TQ_GO(tq_merge(l.model, tq_cli_hats(&l), types[o->type], o->output, err));
     TQ_GO(compare(&l, o->output, &d, err));
     if (cli->common.json) {
@@ -133,8 +139,8 @@ const tq_command tq_cmd_merge = {
         "Weights are merged in f32 from the dequantized base and written as GGUF with the base's tokenizer, template "
         "and\n"
         "metadata. Then a few texts are scored with the file and with base and adapter, and the difference of their\n"
-        "log-probabilities is told. Virtual tokens (prefix) cannot be merged. --json prints {\"file\", \"tokens\",\n"
-        "\"mean_difference\", \"largest_difference\"}.",
+        "log-probabilities is told. Virtual tokens (prefix) and heads cannot be merged. --json prints {\"file\",\n"
+        "\"tokens\", \"mean_difference\", \"largest_difference\"}.",
     .example = "toque merge -m model.gguf -a run -o merged.gguf",
     .tables = tables,
     .size = sizeof(options),

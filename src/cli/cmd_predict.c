@@ -345,9 +345,8 @@ static toque_status open_job(job *j, toque_error *err) {
         return TQ_FAIL(err, EINVAL, "%s is there already: --overwrite replaces it", o->out);
     if (o->labels) TQ_TRY(tq_labels_read(&j->labels, &j->cli->mem, o->labels, err));
     if (!o->adapters.adapters.len) TQ_TRY(look_through(j, err)); /* an adapter may have a head, which reads otherwise */
-    TQ_TRY(tq_cli_load(&j->loaded, j->cli, &o->model, &o->adapters, err));
+    TQ_TRY(tq_cli_load_with_head(&j->loaded, j->cli, &o->model, &o->adapters, &j->head, err));
     tq_cli_catch_interrupt(j->cli);
-    TQ_TRY(tq_cli_head(&j->loaded, &j->head, err));
     if (j->head) TQ_TRY(head_options(j, err));
     if (o->adapters.adapters.len) TQ_TRY(look_through(j, err));
     tq_model *model = j->loaded.model;

@@ -44,6 +44,13 @@ static toque_status get_adapter(tq_cli_loaded *l, const char *path, const tq_ada
     TQ_TRY(make_room(l, err));
     tq_adapter *a;
     TQ_TRY(tq_adapter_load(&a, l->model, path, err));
+    if (a->n_heads && !l->heads) {
+        toque_status status = TQ_FAIL(
+            err, EINVAL, "%.300s answers with a head (%s), which %s would leave out: toque predict -a %.300s wears it",
+            path, tq_head_kind_name(a->heads[0].kind), l->cli->command->name, path);
+        tq_adapter_free(a);
+        return status;
+    }
     l->adapters[l->n++] = a;
     if (a->max_rank > l->max_rank) l->max_rank = a->max_rank;
     *found = a;
@@ -72,9 +79,9 @@ const tq_hats *tq_cli_hats(const tq_cli_loaded *l) {
     return l->hats.n ? &l->hats : NULL;
 }
 
-toque_status tq_cli_load(tq_cli_loaded *l, tq_cli *cli, const tq_cli_model *model, const tq_cli_adapters *adapters,
-                         toque_error *err) {
-    *l = (tq_cli_loaded){.cli = cli};
+static toque_status load(tq_cli_loaded *l, tq_cli *cli, const tq_cli_model *model, const tq_cli_adapters *adapters,
+                         bool heads, toque_error *err) {
+    *l = (tq_cli_loaded){.cli = cli, .heads = heads};
     char *path;
     TQ_TRY(tq_cli_model_path(cli, model, &path, err));
     toque_status status = tq_cli_ctx(cli, &l->ctx, err);
@@ -86,8 +93,8 @@ toque_status tq_cli_load(tq_cli_loaded *l, tq_cli *cli, const tq_cli_model *mode
     return status;
 }
 
-toque_status tq_cli_head(const tq_cli_loaded *l, const tq_head **head, toque_error *err) {
-    *head = NULL;
+/* The head that a worn adapter has, or NULL. */
+static toque_status find_head(const tq_cli_loaded *l, const tq_head **head, toque_error *err) {
     for (int i = 0; i < l->hats.n; i++) {
         const tq_adapter *a = l->items[i].adapter;
         if (a->n_heads && *head)
@@ -95,6 +102,20 @@ toque_status tq_cli_head(const tq_cli_loaded *l, const tq_head **head, toque_err
         if (a->n_heads) *head = &a->heads[0];
     }
     return TOQUE_OK;
+}
+
+toque_status tq_cli_load(tq_cli_loaded *l, tq_cli *cli, const tq_cli_model *model, const tq_cli_adapters *adapters,
+                         toque_error *err) {
+    return load(l, cli, model, adapters, false, err);
+}
+
+toque_status tq_cli_load_with_head(tq_cli_loaded *l, tq_cli *cli, const tq_cli_model *model,
+                                   const tq_cli_adapters *adapters, const tq_head **head, toque_error *err) {
+    *head = NULL;
+    TQ_TRY(load(l, cli, model, adapters, true, err));
+    toque_status status = find_head(l, head, err);
+    if (status != TOQUE_OK) tq_cli_unload(l);
+    return status;
 }
 
 void tq_cli_unload(tq_cli_loaded *l) {

@@ -20,17 +20,20 @@ typedef struct tq_cli_loaded {
     int n, cap;
     tq_hats hats; /* over items */
     int max_rank; /* of the adapters */
+    bool heads;   /* the command asks a head; others refuse an adapter that has one */
 } tq_cli_loaded;
-/* adapters may be NULL. On failure everything is closed again. */
+/* adapters may be NULL. EINVAL for one that has a head, which an answer in words would leave out. On failure everything
+ * is closed again. */
 toque_status tq_cli_load(tq_cli_loaded *l, tq_cli *cli, const tq_cli_model *model, const tq_cli_adapters *adapters,
                          toque_error *err) TQ_MUST;
+/* The same for a command that asks the head that a worn adapter has: NULL when none has one, EINVAL when several do. */
+toque_status tq_cli_load_with_head(tq_cli_loaded *l, tq_cli *cli, const tq_cli_model *model,
+                                   const tq_cli_adapters *adapters, const tq_head **head, toque_error *err) TQ_MUST;
 /* One more adapter, as "A[:SCALE]". One that was loaded before from the same path is not read again. With `alone`, it
  * takes off all others, which stay loaded. */
 toque_status tq_cli_wear(tq_cli_loaded *l, const char *text, bool alone, toque_error *err) TQ_MUST;
 /* NULL when no adapter is worn. */
 const tq_hats *tq_cli_hats(const tq_cli_loaded *l);
-/* The head that a worn adapter has, or NULL; EINVAL when several have one. */
-toque_status tq_cli_head(const tq_cli_loaded *l, const tq_head **head, toque_error *err) TQ_MUST;
 void tq_cli_unload(tq_cli_loaded *l);
 
 /* The file and its tokenizer; no tensor is looked at, and the architecture may be unknown. Allocated in &cli->mem;

@@ -96,7 +96,8 @@ toque_status tq_adapter_with_heads(tq_adapter **a, const tq_adapter *old, const 
 /* The adapter's head of that kind, or NULL. */
 const tq_head *tq_adapter_head(const tq_adapter *a, tq_head_kind kind);
 /* From a PEFT folder, a run folder or a GGUF adapter file. Wrong shapes are an error; another base hash is a warning in
- * the context's log that names both. Tensors or settings that cannot be expressed are errors. */
+ * the context's log that names both, and with a head an error. Tensors or settings that cannot be expressed are errors.
+ */
 toque_status tq_adapter_load(tq_adapter **a, tq_model *model, const char *path, toque_error *err) TQ_MUST;
 /* Writes adapter_model.safetensors and adapter_config.json into dir (which exists); for kinds that PEFT lacks
  * model.safetensors instead, the trained tensors under Hugging Face's names. values: NULL or another array of n values

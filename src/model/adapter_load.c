@@ -158,6 +158,22 @@ static toque_status load_gguf(tq_adapter *a, const char *path, toque_error *err)
     return status;
 }
 
+/* An adapter bends what another base of the same shapes says; what a head reads of another base means nothing to it. */
+static toque_status check_base(tq_adapter *a, const char *path, toque_error *err) {
+    tq_model *model = a->model;
+    const char *hash = a->base_hash[0] ? tq_model_hash(model) : "";
+    if (strcmp(a->base_hash, hash) == 0) return TOQUE_OK;
+    if (a->n_heads)
+        return TQ_FAIL(err, EINVAL,
+                       "%s has a head that was trained on a base with hash %.12s, but %s is %.12s: a head reads the "
+                       "states of its own base only, give that one or train the head again on this one",
+                       path, a->base_hash, tq_gguf_path(model->gguf), hash);
+    tq_log(model->ctx, TQ_WARNING,
+           "%s was tuned on a base with hash %.12s; this model is %.12s (the same shapes: it is worn all the same)",
+           path, a->base_hash, hash);
+    return TOQUE_OK;
+}
+
 toque_status tq_adapter_load(tq_adapter **result, tq_model *model, const char *path, toque_error *err) {
     *result = NULL;
     tq_adapter *a;
@@ -167,16 +183,11 @@ toque_status tq_adapter_load(tq_adapter **result, tq_model *model, const char *p
         status = TQ_FAIL(err, ENOTFOUND, "there is no adapter %s", path);
     else
         status = tq_path_is_dir(path) ? load_folder(a, path, err) : load_gguf(a, path, err);
+    if (status == TOQUE_OK) status = check_base(a, path, err);
     if (status != TOQUE_OK) {
         tq_adapter_free(a);
         return status;
     }
-    const char *hash = a->base_hash[0] ? tq_model_hash(model) : "";
-    if (strcmp(a->base_hash, hash) != 0)
-        tq_log(model->ctx, TQ_WARNING,
-               "%s was tuned on a base with hash %.12s; this model is %.12s (the same shapes: it is worn "
-               "all the same)",
-               path, a->base_hash, hash);
     tq_adapter_ready(a);
     tq_adapter_changed(a);
     *result = a;

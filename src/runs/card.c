@@ -80,8 +80,11 @@ bool tq_card_write(const tq_card *c, tq_buf *out) {
     tq_buf_printf(out, "- SHA-256: `%s`\n", c->data_hash);
     if (c->eval_hash) tq_buf_printf(out, "- SHA-256 of the held-out file: `%s`\n", c->eval_hash);
     tq_buf_printf(out,
-                  "- %zu rows trained on (%zu tokens, %zu of them targets), %zu held out, %zu dropped as too long\n\n",
+                  "- %zu rows trained on (%zu tokens, %zu of them targets), %zu held out, %zu dropped as too long\n",
                   c->rows, c->tokens, c->targets, c->held_out_rows, c->dropped_rows);
+    if (c->lost_spans)
+        tq_buf_printf(out, "- %zu spans lost: all their tokens belong to the span before\n", c->lost_spans);
+    tq_buf_puts(out, "\n");
     results(c, out);
     use(c, out);
     tq_buf_printf(out, "\n## Recipe\n\n`toque tune --config recipe.yaml -o OTHER` repeats the run.\n```yaml\n%s```\n",

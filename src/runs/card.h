@@ -11,7 +11,7 @@ typedef struct tq_card {
     const char *const *data; /* paths */
     size_t n_data;
     const char *data_hash, *eval_hash; /* eval_hash: NULL without a file of held-out rows */
-    size_t rows, held_out_rows, dropped_rows, tokens, targets;
+    size_t rows, held_out_rows, dropped_rows, lost_spans, tokens, targets;
     const char *method, *objective;
     bool peft; /* the folder is in PEFT's format */
     size_t trained_values;

@@ -325,7 +325,7 @@ toque_status tq_figures_print(const tq_figures *f, tq_buf *out, toque_error *err
     json_t *o = tq_figures_json(f), *value;
     const char *name;
     if (!o) return TQ_NOMEM(err);
-    tq_buf_printf(out, "%zu held-out %s, last evaluation:", f->n, f->head->kind == TQ_HEAD_TAGS ? "tokens" : "rows");
+    tq_buf_printf(out, "%zu held-out %s, as kept:", f->n, f->head->kind == TQ_HEAD_TAGS ? "tokens" : "rows");
     json_object_foreach(o, name, value) tq_buf_printf(out, " %s %.4g,", name, json_real_value(value));
     json_decref(o);
     if (out->len) out->data[--out->len] = 0; /* the last comma */

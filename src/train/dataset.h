@@ -62,6 +62,7 @@ typedef struct tq_dataset {
     int longest;                /* tokens of the longest row seen, dropped ones included */
     size_t n_split;             /* rows that became one example per assistant turn (rewriting templates) */
     size_t n_tokens, n_targets; /* of the examples that stay */
+    size_t n_lost_spans;        /* that have no token of their own: all of theirs are the span's before */
     size_t n_unclosed;          /* examples with a learned turn that no end-of-turn token ends */
     const char **labels;        /* [n_labels] by number, in order of first appearance */
     size_t n_labels, cap_labels;

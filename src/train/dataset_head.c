@@ -152,7 +152,8 @@ static toque_status tag_of(tq_dataset *set, const tq_data_options *o, const char
     return TOQUE_OK;
 }
 
-/* A token's class is that of the first span that it shares a character with, spaces in front of it apart. */
+/* A token's class is that of the first span that it shares a character with, spaces in front of it apart. A span that
+ * gets no token so is counted. */
 static toque_status read_tags(tq_dataset *set, const tq_data_options *o, const tq_string *text, const json_t *v,
                               const tq_tokens *list, tq_example *e, toque_error *err) {
     span *spans;
@@ -168,11 +169,12 @@ static toque_status read_tags(tq_dataset *set, const tq_data_options *o, const t
         while (a < b && strchr(" \t\r\n", text->data[a])) a++;
         classes[t] = a < b ? 0 : -1;
         e->n_targets += a < b;
-        while (at < n && spans[at].end <= a) at++, begun = false;
+        for (; at < n && spans[at].end <= a; at++, begun = false) set->n_lost_spans += !begun;
         if (a >= b || at >= n || spans[at].start >= b) continue;
         TQ_TRY(tag_of(set, o, spans[at].label, begun, &classes[t], err));
         begun = true;
     }
+    for (; at < n; at++, begun = false) set->n_lost_spans += !begun;
     e->classes = classes;
     e->n_classes = e->n;
     return TOQUE_OK;
@@ -206,6 +208,7 @@ toque_status tq_dataset_add_fields(tq_dataset *set, tq_model *model, const tq_da
                     .label = -1,
                     .n_targets = 1,
                     .read = true};
+    const size_t lost = set->n_lost_spans;
     TQ_TRY(tq_row_text(row, o->text_column, &text, err));
     toque_status status = tq_tokenize(model->tokenizer, text.data, text.len, true, false, &list, err);
     if (status != TOQUE_OK) goto done;
@@ -215,6 +218,7 @@ toque_status tq_dataset_add_fields(tq_dataset *set, tq_model *model, const tq_da
     if (e.n > set->longest) set->longest = e.n;
     if (o->max_length > 0 && e.n > o->max_length) {
         set->n_too_long++;
+        set->n_lost_spans = lost;
         goto done;
     }
     if (!TQ_GROW(set->mem, set->examples, set->n, set->cap)) TQ_GO(TQ_NOMEM(err));

@@ -178,6 +178,18 @@ tq_adapter_options tq_recipe_adapter(const tq_recipe *r) {
 }
 
 /* --- an adapter to go on from ----------------------------------------------------------------------------- */
+/* Keys that only the adapter answers; a recipe with one must not have them, nor is it written with them. */
+static const char *const supplied[] = {"rank_pattern", "alpha_pattern", "train_modules", "train_pattern",
+                                       "train_layers"};
+enum { N_SUPPLIED = sizeof supplied / sizeof supplied[0] };
+
+static bool is_supplied(const tq_recipe *r, const char *key) {
+    if (!r->init_adapter) return false;
+    for (size_t i = 0; i < N_SUPPLIED; i++)
+        if (strcmp(key, supplied[i]) == 0) return true;
+    return !r->targets.len && strcmp(key, "targets") == 0;
+}
+
 static toque_status must_equal(const tq_option_set *given, const char *key, double mine, double theirs,
                                const char *name, toque_error *err) {
     if (!tq_recipe_given(given, key) || fabs(mine - theirs) <= 1e-6 * fabs(theirs)) return TOQUE_OK;
@@ -199,15 +211,13 @@ static toque_status same_targets(const tq_recipe *r, const tq_adapter *a, toque_
 
 toque_status tq_recipe_resolve_adapter(tq_recipe *r, const tq_option_set *given, const tq_adapter *a, tq_buf *notes,
                                        toque_error *err) {
-    static const char *const supplied[] = {"rank_pattern", "alpha_pattern", "train_modules", "train_pattern",
-                                           "train_layers"};
     if (tq_recipe_given(given, "method") && strcmp(r->method, a->kind->name) != 0)
         return TQ_FAIL(err, EINVAL, "method is %s, but init_adapter %s is of method %s: leave method out", r->method,
                        a->name, a->kind->name);
     r->method = a->kind->name;
     r->method_row = a->kind;
     tq_arena_init(&r->arena, &a->model->ctx->mem, 4096);
-    for (size_t i = 0; i < sizeof supplied / sizeof supplied[0]; i++)
+    for (size_t i = 0; i < N_SUPPLIED; i++)
         if (tq_recipe_given(given, supplied[i]))
             return TQ_FAIL(err, EINVAL, "%s is supplied by init_adapter %s: leave it out", supplied[i], a->name);
     tq_buf_printf(notes, "method %s", r->method);
@@ -247,8 +257,7 @@ bool tq_recipe_yaml(const tq_recipe *r, tq_buf *out) {
     tq_option used[MOST];
     size_t n = 0;
     for (const tq_option *o = tq_recipe_table; o->key && n + 1 < MOST; o++) {
-        bool supplied = r->init_adapter && !r->targets.len && strcmp(o->key, "targets") == 0;
-        if (tq_recipe_uses(r, o->key) && !supplied) used[n++] = *o;
+        if (tq_recipe_uses(r, o->key) && !is_supplied(r, o->key)) used[n++] = *o;
     }
     used[n] = end;
     const tq_option *tables[] = {used, NULL};

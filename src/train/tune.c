@@ -198,7 +198,8 @@ static toque_status describe_inputs(tq_tune *t, toque_error *err) {
 }
 
 toque_status tq_tune_open(tq_tune *t, tq_ctx *ctx, tq_recipe *recipe, const tq_option_set *given, toque_error *err) {
-    *t = (tq_tune){.ctx = ctx, .recipe = recipe, .saved = -1, .run = {.lock = -1}, .metrics = {.fd = -1}};
+    *t = (tq_tune){
+        .ctx = ctx, .recipe = recipe, .saved = -1, .figures_step = -1, .run = {.lock = -1}, .metrics = {.fd = -1}};
     t->at = (tq_progress_state){.evaluated = -1, .base_eval = NAN, .best_eval = NAN, .last_eval = NAN};
     tq_buf_init(&t->notes, &ctx->mem, 1 << 16);
     toque_status status = TOQUE_OK;
@@ -286,6 +287,8 @@ bool tq_tune_describe_data(const tq_tune *t, tq_buf *out) {
     if (d->n_too_long)
         tq_buf_printf(out, ", %zu DROPPED: longer than max_length %lld (the longest has %d tokens)", d->n_too_long,
                       (long long)t->recipe->max_length, d->longest);
+    size_t lost = d->n_lost_spans + t->held_out.n_lost_spans;
+    if (lost) tq_buf_printf(out, ", %zu spans LOST: all their tokens belong to the span before", lost);
     if (d->n_split) tq_buf_printf(out, ", %zu rows split into one per assistant turn", d->n_split);
     tq_buf_printf(
         out, "\ntokens: %zu, of which %zu (%.0f %%) are learned; a row: min %d, 50 %% %d, 90 %% %d, 99 %% %d, max %d\n",

@@ -91,6 +91,14 @@ static toque_status open_metrics(tq_tune *t, toque_error *err) {
     return status;
 }
 
+/* How a head answered before the run gave it labels, which no checkpoint holds. */
+static toque_status answers_before(tq_tune *t, toque_error *err) {
+    double loss;
+    int64_t targets;
+    if (!t->recipe->add_labels || !tq_tune_has_held_out(t)) return TOQUE_OK;
+    return tq_tune_head_evaluate(t, &loss, &targets, err);
+}
+
 toque_status tq_tune_start(tq_tune *t, const char *dir, tq_run_mode mode, const tq_buf *recipe_yaml, toque_error *err) {
     toque_status status = TOQUE_OK;
     char *state = NULL, *folder = NULL;
@@ -98,9 +106,10 @@ toque_status tq_tune_start(tq_tune *t, const char *dir, tq_run_mode mode, const 
     state = tq_run_path(&t->run, TQ_RUN_STATE);
     folder = tq_run_path(&t->run, TQ_RUN_CHECKPOINT);
     if (!state || !folder) TQ_GO(TQ_NOMEM(err));
-    if (mode == TQ_RUN_RESUME && tq_path_exists(state))
+    if (mode == TQ_RUN_RESUME && tq_path_exists(state)) {
+        TQ_GO(answers_before(t, err));
         TQ_GO(read_checkpoint(t, state, err));
-    else
+    } else
         TQ_GO(tq_run_write(&t->run, TQ_RUN_RECIPE, recipe_yaml, err));
     TQ_GO(tq_make_dirs(&t->ctx->mem, folder, err));
     TQ_GO(open_metrics(t, err));
@@ -112,7 +121,7 @@ done:
 
 /* --- saving -------------------------------------------------------------------------------------- */
 
-static const float *kept_values(const tq_tune *t) {
+static float *kept_values(const tq_tune *t) {
     return t->best && t->at.best_step > 0 ? t->best : t->trainer.ema; /* NULL: the adapter's own */
 }
 
@@ -178,7 +187,7 @@ static toque_status evaluate(tq_tune *t, const tq_tune_events *events, toque_err
                                  t->trainer.head ? &t->figures : NULL, by_set, err);
     json_decref(by_set);
     if (status != TOQUE_OK) return status;
-    at->evaluated = at->step;
+    at->evaluated = t->figures_step = at->step;
     at->last_eval = loss;
     t->saved = -1; /* a checkpoint of this step, if there is one, was made before the evaluation */
     bool best = at->step > 0 && (at->best_step == 0 || loss < at->best_eval);
@@ -230,8 +239,31 @@ static toque_status loop(tq_tune *t, const tq_tune_events *events, toque_error *
     }
 }
 
+static void swap_values(tq_tune *t, float *values) {
+    for (size_t i = 0; i < t->adapter->n; i++) {
+        float value = t->adapter->values[i];
+        t->adapter->values[i] = values[i];
+        values[i] = value;
+    }
+    tq_adapter_changed(t->adapter);
+}
+
+/* The figures of the values that the run keeps, unless the last evaluation was of these. */
+static toque_status figures_of_kept(tq_tune *t, toque_error *err) {
+    float *kept = kept_values(t);
+    double loss;
+    int64_t targets;
+    if (!t->trainer.head || !tq_tune_has_held_out(t) || t->figures_step == tq_tune_kept_step(t)) return TOQUE_OK;
+    if (kept) swap_values(t, kept);
+    toque_status status = tq_tune_head_evaluate(t, &loss, &targets, err);
+    if (kept) swap_values(t, kept);
+    if (status == TOQUE_OK) t->figures_step = tq_tune_kept_step(t);
+    return status;
+}
+
 toque_status tq_tune_run(tq_tune *t, const tq_tune_events *events, toque_error *err) {
     toque_status status = loop(t, events, err);
+    if (status == TOQUE_OK) status = figures_of_kept(t, err);
     if (status == TOQUE_ECANCELED) {
         /* An evaluation or step that was under way left no trace: the checkpoint stands before it. */
         toque_status saved = save(t, events, err);
@@ -263,6 +295,7 @@ toque_status tq_tune_write_card(tq_tune *t, const char *recipe_yaml, toque_error
                     .rows = t->data.n,
                     .held_out_rows = t->held_out.n,
                     .dropped_rows = t->data.n_too_long,
+                    .lost_spans = t->data.n_lost_spans + t->held_out.n_lost_spans,
                     .tokens = tokens,
                     .targets = targets,
                     .method = r->method,

@@ -72,6 +72,38 @@ done
 run 0 tune "$@" -d three.jsonl --objective classify --init-adapter run.classify --add-labels --epochs 1 -o run.added
 ok "labels are added" grep -q '"old"' run.added/head.json
 
+# --- figures are those of the values that are kept
+python3 -c "
+import json, random
+random.seed(5)
+with open('noise.jsonl', 'w') as f:
+    for i in range(30): f.write(json.dumps({'text': 'row %d' % random.randrange(10**6), 'label': random.random()}) + '\n')"
+run 0 tune "$@" -d noise.jsonl --objective regress --epochs 6 --rank 4 --lr 3e-2 --eval-split 0.3 --eval-every 1 -o noise
+cp "$out" noise.first
+run 0 tune --resume -o noise --quiet --compute f32 --threads 1
+cp "$out" noise.again
+check "the best step is not the last, its figures are printed, and again by a resumed run" python3 -c "
+import json, re
+lines = [l for l in map(json.loads, open('noise/metrics.jsonl')) if 'eval_loss' in l]
+best = min((l for l in lines if l['step']), key=lambda l: l['eval_loss'])
+assert best['step'] < lines[-1]['step'] and abs(best['eval_rmse'] - lines[-1]['eval_rmse']) > 1e-3 * best['eval_rmse']
+for name in ('noise.first', 'noise.again', 'noise/README.md'):
+    said = re.search(r'rmse ([0-9.e+-]+)', open(name).read())
+    assert said and abs(float(said[1]) - best['eval_rmse']) < 1e-3 * best['eval_rmse'], (name, said, best)"
+run 0 tune "$@" -d three.jsonl --eval-split 0.2 --objective classify --init-adapter run.classify --add-labels --epochs 1 -o grown
+sed -n '/old labels/p' "$out" >grown.first
+run 0 tune --resume -o grown --quiet --compute f32 --threads 1
+sed -n '/old labels/p' "$out" >grown.again
+ok "a run that went on from an adapter can be resumed" test -s grown/README.md
+check "old labels are reported, again when resumed" sh -c "test -s grown.first && cmp grown.first grown.again"
+
+# --- spans within a token
+printf '{"text":"abx x","spans":[{"start":0,"end":1,"label":"x"},{"start":1,"end":2,"label":"y"},{"start":2,"end":3,"label":"z"}]}\n' >inside.jsonl
+run 0 tune "$@" -d inside.jsonl --eval-split 0 --objective tag --epochs 1 -o inside
+ok "a span without a token of its own is counted" grep -q '1 spans lost: all their tokens belong to the span before' inside/README.md
+run 0 tune "$@" -d spans.jsonl --eval-split 0 --objective tag --epochs 1 -o outside
+ok "and only such a one" sh -c "! grep -q 'spans lost' outside/README.md"
+
 # --- bad input
 run 1 tune "$@" -d three.jsonl --objective classify --init-adapter run.classify -o bad
 ok "a label that the head does not know" err_has 'the label "old" is none of the 2 that init_adapter'
@@ -103,4 +135,27 @@ ok "labels added to nothing" err_has "add_labels goes with init_adapter"
 run 1 predict "$@" -a run.classify class.jsonl --labels a,b
 ok "labels beside a head" err_has "labels has no use here"
 check "nothing of this is left" test ! -e bad
+
+# --- a head is never left out
+for command in "generate -p red" "perplexity class.jsonl" "score class.jsonl" "eval class.jsonl --labels red,blue" "chat"; do
+    # shellcheck disable=SC2086
+    run 1 $command "$@" -a run.classify
+    ok "${command%% *} refuses a head" err_has "run.classify answers with a head (classify), which ${command%% *} would leave out: toque predict -a run.classify"
+done
+run 1 merge "$@" -a run.classify -o merged.gguf
+ok "merge refuses a head with the reason" err_has "has a head (classify), and a model file has no place for one"
+check "nothing is merged" test ! -e merged.gguf
+run 1 tune "$@" -d class.jsonl --objective sft --init-adapter run.classify -o bad
+ok "nor does another training take it on" err_has "has a head for objective classify; objective sft has none"
+
+# --- another base
+python3 -c "
+b = bytearray(open('m.gguf', 'rb').read())
+b[-3] ^= 64
+open('other.gguf', 'wb').write(b)"
+for adapter in run.classify run.head run.full; do
+    run 1 predict -m other.gguf --compute f32 --quiet -a $adapter class.jsonl
+    ok "$adapter on another base of the same shapes" err_has "$adapter has a head that was trained on a base with hash"
+    ok "both are named" err_has "but other.gguf is"
+done
 finish

@@ -51,34 +51,45 @@ def numbers(values):
     return " ".join(f"{v:.9g}" for v in values)
 
 
-for family, (kind, config) in FAMILIES.items():
-    torch.manual_seed(0)
-    model = kind(config).eval()
-    tensors = []
-    for name, p in model.named_parameters():
-        if name.startswith("pooler."):
-            p.requires_grad = False
-        norm = "norm" in name.lower() and name.endswith("weight")
-        base = 1 if norm and family != "gemma3" else 0
-        scale = 0.6 if norm or name.endswith("bias") else 2 if "embed" in name else 0.5
-        p.data = torch.tensor((base + scale * u(name, p.numel())).astype(np.float32)).reshape(p.shape)
-        tensors.append((name, p, base, scale))
-    ids = [int(i) for i in (u("tokens", N) + 0.5) * 400]
-    if family == "bert":
-        out = model(torch.tensor([ids])).last_hidden_state[0].mean(0)
-        loss = (out * torch.tensor(u("loss", 32), dtype=torch.float32)).sum()
-    else:
-        logits = model(torch.tensor([ids])).logits[0].log_softmax(-1)
-        out = logits[torch.arange(N - 1), torch.tensor(ids[1:])]
-        loss = -out.mean()
-    loss.backward()
-    text = config.to_dict()
-    text["architectures"] = [kind.__name__]
-    print(family, "config", json.dumps({k: v for k, v in text.items() if v is not None}))
-    print(family, "tokens", *ids)
-    for name, p, base, scale in tensors:
-        inside = family == "bert" or ".layers." in name
-        rows, cols = (0, p.shape[0]) if p.dim() == 1 else p.shape
-        along = (p.grad.double().flatten() * torch.tensor(u("d" + name, p.numel()))).sum() if inside and p.grad is not None else None
-        print(family, "tensor", name, rows, cols, base, scale, "-" if along is None else f"{along:.9g}")
-    print(family, "hidden" if family == "bert" else "logp", numbers(out.tolist()))
+def fill(name, n, family):
+    """Start values of a tensor, with their base and scale."""
+    norm = "norm" in name.lower() and name.endswith("weight")
+    base = 1 if norm and family != "gemma3" else 0
+    scale = 0.6 if norm or name.endswith("bias") else 2 if "embed" in name else 0.5
+    return (base + scale * u(name, n)).astype(np.float32), base, scale
+
+
+def main():
+    for family, (kind, config) in FAMILIES.items():
+        torch.manual_seed(0)
+        model = kind(config).eval()
+        tensors = []
+        for name, p in model.named_parameters():
+            if name.startswith("pooler."):
+                p.requires_grad = False
+            values, base, scale = fill(name, p.numel(), family)
+            p.data = torch.tensor(values).reshape(p.shape)
+            tensors.append((name, p, base, scale))
+        ids = [int(i) for i in (u("tokens", N) + 0.5) * 400]
+        if family == "bert":
+            out = model(torch.tensor([ids])).last_hidden_state[0].mean(0)
+            loss = (out * torch.tensor(u("loss", 32), dtype=torch.float32)).sum()
+        else:
+            logits = model(torch.tensor([ids])).logits[0].log_softmax(-1)
+            out = logits[torch.arange(N - 1), torch.tensor(ids[1:])]
+            loss = -out.mean()
+        loss.backward()
+        text = config.to_dict()
+        text["architectures"] = [kind.__name__]
+        print(family, "config", json.dumps({k: v for k, v in text.items() if v is not None}))
+        print(family, "tokens", *ids)
+        for name, p, base, scale in tensors:
+            inside = family == "bert" or ".layers." in name
+            rows, cols = (0, p.shape[0]) if p.dim() == 1 else p.shape
+            along = (p.grad.double().flatten() * torch.tensor(u("d" + name, p.numel()))).sum() if inside and p.grad is not None else None
+            print(family, "tensor", name, rows, cols, base, scale, "-" if along is None else f"{along:.9g}")
+        print(family, "hidden" if family == "bert" else "logp", numbers(out.tolist()))
+
+
+if __name__ == "__main__":
+    main()
