@@ -313,6 +313,38 @@ static void evaluation_is_the_loss_without_an_update(void **state) {
     close_bench(&b);
 }
 
+static void every_data_set_gets_the_loss_of_its_own_rows(void **state) {
+    (void)state;
+    bench b;
+    toque_error err;
+    open_bench(&b, (setting){.n_rows = 19, .rows = 19});
+    tq_set_loss by_set[3];
+    double whole, alone, sum = 0, weight = 0;
+    for (size_t i = 0; i < b.data.n; i++) {
+        b.data.examples[i].file = (uint16_t)(i % 2 * 2); /* the second has no rows */
+        b.data.examples[i].weight = i % 3 ? 1 : 2.5f;
+    }
+    b.trainer.by_set = by_set;
+    b.trainer.n_by_set = 3;
+    check(tq_trainer_evaluate(&b.trainer, &b.data, &whole, NULL, &err), &err);
+    tq_set_loss first[3];
+    memcpy(first, by_set, sizeof first);
+    assert_true(first[1].weight == 0 && first[1].sum == 0);
+    for (int s = 0; s < 3; s++) sum += first[s].sum, weight += first[s].weight;
+    assert_true(fabs(sum / weight - whole) < 1e-9 * whole);
+    tq_example own[19];
+    tq_dataset part = b.data;
+    part.examples = own;
+    for (int s = 0; s < 3; s += 2) {
+        part.n = 0;
+        for (size_t i = 0; i < b.data.n; i++)
+            if (b.data.examples[i].file == s) own[part.n++] = b.data.examples[i];
+        check(tq_trainer_evaluate(&b.trainer, &part, &alone, NULL, &err), &err);
+        assert_true(fabs(first[s].sum / first[s].weight - alone) < 1e-6 * alone);
+    }
+    close_bench(&b);
+}
+
 static void what_is_not_finite_stops_before_the_update_and_is_named(void **state) {
     (void)state;
     bench b;
@@ -436,6 +468,7 @@ int main(void) {
         cmocka_unit_test(a_memory_limit_gives_the_same_bytes),
         cmocka_unit_test(dft_weights_tokens_by_their_probability),
         cmocka_unit_test(evaluation_is_the_loss_without_an_update),
+        cmocka_unit_test(every_data_set_gets_the_loss_of_its_own_rows),
         cmocka_unit_test(what_is_not_finite_stops_before_the_update_and_is_named),
         cmocka_unit_test(a_canceled_step_leaves_no_trace),
         cmocka_unit_test(rows_that_teach_nothing_are_refused),
