@@ -1,5 +1,6 @@
 /* Heads on a small model: the gradient of every tensor is the slope of the loss, for each objective that has a head and
- * each way of reading, with the whole body and with LoRA. */
+ * each way of reading, with the whole body and with LoRA; and training gives the same bytes for any number of threads,
+ * that of a head alone packed or not. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -17,6 +18,8 @@
 
 enum { ROWS = 5 };
 static char folder[64];
+static const char *const kinds[] = {"head", "lora", "full"};
+enum { KINDS = sizeof kinds / sizeof kinds[0] };
 
 static void check(toque_status status, const toque_error *err) {
     if (status != TOQUE_OK) fail_msg("%s", err->message);
@@ -49,13 +52,16 @@ static void make_rows(tq_dataset *set, tq_mem *mem) {
     }
 }
 
-static void slopes(const char *kind, const tq_objective *objective, tq_read read) {
+typedef struct bench {
     tq_ctx *ctx;
     tq_model *model;
-    tq_adapter *a;
+    tq_adapter *adapter;
     tq_dataset data;
-    tq_trainer t;
-    tq_step_result result;
+    tq_trainer trainer;
+} bench;
+
+static void open_bench(bench *b, const char *kind, const tq_objective *objective, tq_read read, int threads,
+                       bool packing) {
     toque_error err;
     char path[128];
     const char *labels[] = {"a", "b", "c"};
@@ -67,21 +73,40 @@ static void slopes(const char *kind, const tq_objective *objective, tq_read read
                     .mean = 2,
                     .deviation = 1.5};
     snprintf(path, sizeof path, "%s/llama.gguf", folder);
-    check(tq_ctx_new(&ctx, 2, 0, "f32", &err), &err);
-    check(tq_model_open(&model, ctx, path, &err), &err);
+    check(tq_ctx_new(&b->ctx, threads, 0, "f32", &err), &err);
+    check(tq_model_open(&b->model, b->ctx, path, &err), &err);
     tq_adapter_options ao = {.kind = kind, .rank = 4, .alpha = 8, .heads = &head, .n_heads = 1, .seed = 1};
-    check(tq_adapter_new(&a, model, &ao, &err), &err);
+    check(tq_adapter_new(&b->adapter, b->model, &ao, &err), &err);
+    tq_adapter *a = b->adapter;
     for (size_t i = 0; strcmp(kind, "lora") == 0 && i < a->n; i++) a->values[i] += 0.05f * (float)sin(0.7 * (double)i);
+    tq_adapter_changed(a);
     check(tq_adapter_train(a, &err), &err);
-    make_rows(&data, &ctx->mem);
-    for (size_t i = 0; read == TQ_READ_EACH && i < data.n; i++) data.examples[i].n_targets = data.examples[i].n;
+    make_rows(&b->data, &b->ctx->mem);
+    for (size_t i = 0; read == TQ_READ_EACH && i < b->data.n; i++)
+        b->data.examples[i].n_targets = b->data.examples[i].n;
     tq_trainer_options o = {.objective = objective,
                             .optimizer = &tq_optimizer_adamw,
-                            .schedule = {.lr = 1e-3, .total = 1},
+                            .schedule = {.lr = 1e-3, .total = 3},
                             .rows = ROWS,
-                            .packing = true};
-    check(tq_trainer_init(&t, a, &data, NULL, &o, &err), &err);
-    check(tq_trainer_gradient(&t, &result, &err), &err);
+                            .packing = packing};
+    check(tq_trainer_init(&b->trainer, a, &b->data, NULL, &o, &err), &err);
+}
+
+static void close_bench(bench *b) {
+    tq_trainer_clear(&b->trainer);
+    tq_dataset_clear(&b->data);
+    tq_adapter_free(b->adapter);
+    tq_model_close(b->model);
+    tq_ctx_free(b->ctx);
+}
+
+static void slopes(const char *kind, const tq_objective *objective, tq_read read) {
+    bench b;
+    toque_error err;
+    tq_step_result result;
+    open_bench(&b, kind, objective, read, 2, true);
+    tq_adapter *a = b.adapter;
+    check(tq_trainer_gradient(&b.trainer, &result, &err), &err);
     for (size_t r = 0; r < a->n_ranges; r++) {
         const tq_range *range = &a->ranges[r];
         size_t n = (size_t)range->rows * (size_t)range->cols;
@@ -95,7 +120,7 @@ static void slopes(const char *kind, const tq_objective *objective, tq_read read
             for (size_t i = 0; i < n; i++)
                 a->values[range->start + i] =
                     (float)((double)from[i] + (side ? -h : h) * (double)a->grads[range->start + i] / norm);
-            check(tq_trainer_evaluate(&t, &data, &loss[side], NULL, &err), &err);
+            check(tq_trainer_evaluate(&b.trainer, &b.data, &loss[side], NULL, &err), &err);
         }
         memcpy(a->values + range->start, from, n * sizeof *from);
         free(from);
@@ -104,23 +129,83 @@ static void slopes(const char *kind, const tq_objective *objective, tq_read read
             fail_msg("%s, %s, %s: gradient %g, slope %g of %s", kind, objective->name, tq_read_name(read), norm, slope,
                      range->name);
     }
-    tq_trainer_clear(&t);
-    tq_dataset_clear(&data);
-    tq_adapter_free(a);
-    tq_model_close(model);
-    tq_ctx_free(ctx);
+    close_bench(&b);
 }
 
 static void gradients_are_the_slope_of_the_loss(void **state) {
-    static const char *const kinds[] = {"head", "lora", "full"};
     (void)state;
-    for (int k = 0; k < 3; k++) {
+    for (int k = 0; k < KINDS; k++) {
         slopes(kinds[k], &tq_objective_classify, TQ_READ_LAST);
         slopes(kinds[k], &tq_objective_multilabel, TQ_READ_MEAN);
         slopes(kinds[k], &tq_objective_regress, TQ_READ_MEAN);
         slopes(kinds[k], &tq_objective_regress, TQ_READ_FIRST);
         slopes(kinds[k], &tq_objective_tag, TQ_READ_EACH);
     }
+}
+
+static const struct {
+    const tq_objective *objective;
+    tq_read read;
+} cases[] = {{&tq_objective_classify, TQ_READ_LAST},
+             {&tq_objective_multilabel, TQ_READ_MEAN},
+             {&tq_objective_regress, TQ_READ_FIRST},
+             {&tq_objective_tag, TQ_READ_EACH}};
+enum { CASES = 4 };
+
+/* The values after three steps, or the first gradient; owned by the caller. */
+static float *trained(int kind, int c, int threads, bool packing, bool gradient, size_t *n) {
+    bench b;
+    toque_error err;
+    tq_step_result result;
+    open_bench(&b, kinds[kind], cases[c].objective, cases[c].read, threads, packing);
+    if (gradient) check(tq_trainer_gradient(&b.trainer, &result, &err), &err);
+    for (int i = 0; i < 3 && !gradient; i++) check(tq_trainer_step(&b.trainer, &result, &err), &err);
+    assert_int_equal(result.passes, packing ? 1 : ROWS);
+    float *copy = malloc(b.adapter->n * sizeof *copy);
+    assert_non_null(copy);
+    memcpy(copy, gradient ? b.adapter->grads : b.adapter->values, b.adapter->n * sizeof *copy);
+    *n = b.adapter->n;
+    close_bench(&b);
+    return copy;
+}
+
+static void threads_give_the_same_bytes(void **state) {
+    (void)state;
+    for (int k = 0; k < KINDS; k++)
+        for (int c = 0; c < CASES; c++)
+            for (int packing = 0; packing < 2; packing++) {
+                size_t n, other;
+                float *one = trained(k, c, 1, packing, false, &n);
+                for (int threads = 2; threads <= 3; threads++) {
+                    float *two = trained(k, c, threads, packing, false, &other);
+                    assert_int_equal(n, other);
+                    if (memcmp(one, two, n * sizeof *one))
+                        fail_msg("%s, %s: %d threads differ from one", kinds[k], cases[c].objective->name, threads);
+                    free(two);
+                }
+                free(one);
+            }
+}
+
+/* A head's own sums run over the rows of a step in their order, whatever passes they came in. */
+static void packing_changes_no_byte_of_a_head_and_no_gradient_of_a_body(void **state) {
+    (void)state;
+    for (int k = 0; k < KINDS; k++)
+        for (int c = 0; c < CASES; c++) {
+            size_t n, other;
+            bool alone = k == 0;
+            float *one = trained(k, c, 2, true, !alone, &n), *two = trained(k, c, 2, false, !alone, &other);
+            assert_int_equal(n, other);
+            double d = 0, norm = 0;
+            for (size_t i = 0; i < n; i++) {
+                d += pow((double)one[i] - (double)two[i], 2);
+                norm += pow((double)one[i], 2);
+            }
+            if (!(norm > 0 && sqrt(d / norm) < 1e-5) || (alone && memcmp(one, two, n * sizeof *one)))
+                fail_msg("%s, %s: %g", kinds[k], cases[c].objective->name, sqrt(d / norm));
+            free(one);
+            free(two);
+        }
 }
 
 static int set_up(void **state) {
@@ -138,6 +223,8 @@ static int tear_down(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(gradients_are_the_slope_of_the_loss)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(gradients_are_the_slope_of_the_loss),
+                                       cmocka_unit_test(threads_give_the_same_bytes),
+                                       cmocka_unit_test(packing_changes_no_byte_of_a_head_and_no_gradient_of_a_body)};
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
