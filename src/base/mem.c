@@ -61,7 +61,8 @@ static void *raw(tq_mem *mem, size_t n, size_t size, bool zero) {
         atomic_fetch_sub_explicit(&mem->used, bytes, memory_order_relaxed);
         return NULL;
     }
-    ask_for_huge_pages(p, total);
+    if (!zero)
+        ask_for_huge_pages(p, total); /* zeroed ones may stay untouched in large part: a cache of a long context */
     p += shift;
     ((size_t *)(void *)p)[0] = bytes;
     ((size_t *)(void *)p)[1] = shift;
