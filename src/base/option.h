@@ -13,8 +13,9 @@ typedef enum tq_option_type {
     TQ_OPT_NUMBER, /* double, with min and max */
     TQ_OPT_TEXT,   /* const char *, owned by the set's arena */
     TQ_OPT_CHOICE, /* int: index into choices ("a|b|c") */
-    TQ_OPT_LIST, /* tq_option_list: a flag that may be repeated; YAML: a string or a list of strings. With `choices` an
-item may be a mapping of these keys to scalars: it is stored as a JSON object of strings */
+    /* tq_option_list: a flag that may be repeated; YAML: a string or a list of strings. With `choices` an item may be a
+     * mapping of these keys to scalars: it is stored as a JSON object of strings. */
+    TQ_OPT_LIST,
     TQ_OPT_BYTES /* uint64_t: 500M, 2G (powers of 1000), 1Gi (1024) */
 } tq_option_type;
 
