@@ -46,8 +46,10 @@ static const method methods[] = {
     {"loraplus", {.kind = "lora", LOW_RANK, .targets = ALL}, 2e-3, 0.05, 4, 0},
     {"dora", {.kind = "dora", LOW_RANK, .targets = ALL}, 1e-2, 0.05, 1, 0},
     {"pissa", {.kind = "lora", LOW_RANK, .targets = ALL, .pissa = true}, 1e-3, 0, 1, 0},
+    {"vera", {.kind = "vera", .rank = 8, .targets = ALL}, 1e-2, 0.05, 1, 0},
     {"ia3", {.kind = "ia3"}, 1e-2, 0.05, 1, 0},
     {"prefix", {.kind = "prefix", .virtual_tokens = 5}, 1e-2, 0.5, 1, 0},
+    {"prompt", {.kind = "prompt", .virtual_tokens = 5}, 1e-2, 0.5, 1, 0},
     {"norms", {.kind = "norms"}, 1e-2, 0.05, 1, 0},
     {"full", {.kind = "full"}, 1e-3, 0, 1, 0},
     {"freeze", {.kind = "freeze", .own = "model.layers.1.*"}, 1e-3, 0, 1, 0},
@@ -81,7 +83,8 @@ static void fill(tq_adapter *a, double scale) {
     if (scale == 0) return;
     for (size_t r = 0; r < a->n_ranges; r++) {
         const tq_range *range = &a->ranges[r];
-        bool set = strstr(range->name, "lora_A") || strstr(range->name, "lora_B") || range->role == TQ_ROLE_TABLE;
+        bool set = strstr(range->name, "lora_A") || strstr(range->name, "lora_B") || strstr(range->name, "vera_") ||
+                   range->role == TQ_ROLE_TABLE;
         double shift = (double)(tq_name_hash(range->name, strlen(range->name)) % 1000) / 100;
         float *v = a->values + range->start;
         for (int i = 0; i < range->rows * range->cols; i++)
@@ -429,7 +432,7 @@ static void files_give_a_method_back(void **state) {
         b.trainer.hats.n = 0;
         check(tq_trainer_evaluate(&b.trainer, &b.data, &base, NULL, &err), &err);
         b.trainer.hats.n = 1;
-        bool begins_as_base = !b.adapter->prefix.n;
+        bool begins_as_base = !b.adapter->table.n;
         if (begins_as_base && !(fabs(loss - base) <= 1e-5 * base))
             fail_msg("%s: a fresh one has loss %g, not %g", m->name, loss, base);
         for (int s = 0; s < 3; s++) check(tq_trainer_step(&b.trainer, &r, &err), &err);
