@@ -27,7 +27,7 @@ int tq_batch_pass_rows(const tq_dataset *set, int before, bool packing) {
 toque_status tq_batch_init(tq_batch *b, tq_mem *mem, const tq_dataset *set, const tq_dataset *other, int rows,
                            int before, bool packing, toque_error *err) {
     int most = longest(set), second = other ? longest(other) : 0;
-    *b = (tq_batch){.mem = mem, .packing = packing, .max_rows = rows, .before = before};
+    *b = (tq_batch){.mem = mem, .packing = packing, .max_rows = rows, .max_before = before};
     most = before + (second > most ? second : most);
     if (rows < 1 || __builtin_mul_overflow(rows, most, &b->max_tokens))
         return TQ_FAIL(err, ELIMIT, "a batch of %d rows of up to %d tokens is too large: lower batch_size", rows, most);
@@ -90,7 +90,8 @@ static void put_row(tq_batch *b, tq_batch_pass *pass, const tq_example *e, uint3
 }
 
 void tq_batch_lay(tq_batch *b, const tq_dataset *set, const uint32_t *rows, int n, const tq_hats *hats, uint32_t use) {
-    assert(n <= b->max_rows && tq_hats_before_tokens(hats) == b->before);
+    b->before = tq_hats_before_tokens(hats);
+    assert(n <= b->max_rows && b->before <= b->max_before);
     choose_passes(b, set, rows, n);
     b->n_rows = n;
     b->n_tokens = b->n_read = 0;

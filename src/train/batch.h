@@ -24,18 +24,18 @@ typedef struct tq_batch_pass { /* ranges of the batch's arrays */
 typedef struct tq_batch {
     tq_mem *mem;
     bool packing;
-    int before;               /* virtual tokens before each row, of the hats' prompt */
-    int max_rows, max_tokens; /* what there is room for */
-    int32_t *tokens;          /* [max_tokens] */
-    tq_target *targets;       /* [max_tokens] rows are counted within their pass */
-    float *weights;           /* [max_tokens] of each target's row */
-    float *logp, *coef;       /* [max_tokens] room for a readout of each target */
-    float *mean, *mean_coef;  /* [max_tokens] the same of its row's mean over the vocabulary */
-    tq_segment *segments;     /* [max_rows] */
-    uint32_t *example;        /* [max_rows] the example behind each segment */
-    tq_batch_pass *passes;    /* [max_rows] */
-    int *place, *fill;        /* [max_rows] scratch of the layout */
+    int max_rows, max_before, max_tokens; /* what there is room for */
+    int32_t *tokens;                      /* [max_tokens] */
+    tq_target *targets;                   /* [max_tokens] rows are counted within their pass */
+    float *weights;                       /* [max_tokens] of each target's row */
+    float *logp, *coef;                   /* [max_tokens] room for a readout of each target */
+    float *mean, *mean_coef;              /* [max_tokens] the same of its row's mean over the vocabulary */
+    tq_segment *segments;                 /* [max_rows] */
+    uint32_t *example;                    /* [max_rows] the example behind each segment */
+    tq_batch_pass *passes;                /* [max_rows] */
+    int *place, *fill;                    /* [max_rows] scratch of the layout */
     /* the batch laid out last */
+    int before; /* virtual tokens before each row, of the hats' prompt */
     int n_passes, n_rows;
     int64_t n_tokens, n_targets; /* of its rows, whole */
     int64_t n_read;              /* of the targets, those that heads read */
