@@ -42,7 +42,7 @@ static toque_status add_vectors(tq_aligner *a, const tq_sentences *found, toque_
         else
             status = TQ_NOMEM(err);
     }
-    if (status == TOQUE_OK && rest.n) status = tq_sentences_prepare(a->s, &rest, &a->arena, err);
+    if (status == TOQUE_OK && rest.n) status = tq_sentences_vectors(a->s, &rest, &a->arena, err);
     for (size_t i = 0; i < rest.n && status == TOQUE_OK; i++)
         a->list.items[rest.items[i].start].vector = rest.items[i].vector;
     tq_free(a->s->store->mem, rest.items);
@@ -164,7 +164,7 @@ static toque_status embed(const tq_aligner *a, const char *text, float *vector, 
     tq_arena arena;
     tq_arena_init(&arena, a->s->store->mem, 1 << 12);
     toque_status status = fits_embedder(a, text, given, err);
-    if (status == TOQUE_OK && *given) status = tq_sentences_prepare(a->s, &one, &arena, err);
+    if (status == TOQUE_OK && *given) status = tq_sentences_vectors(a->s, &one, &arena, err);
     if (status == TOQUE_OK && *given) memcpy(vector, x.vector, (size_t)a->s->embedder->dim * sizeof *vector);
     tq_arena_clear(&arena);
     return status;

@@ -6,7 +6,7 @@
 
 #include "rag/sentence.h"
 
-enum { BATCH = 256 };
+enum { BATCH = 64 };
 #define NEAR_BEST 0.85 /* a second or third sentence scores at least this share of the best */
 
 double tq_quote_default_threshold(const tq_rag *store) {
@@ -60,7 +60,7 @@ static toque_status embed_batch(const tq_rag_embedder *e, const tq_sentences *li
 }
 
 /* The same text, which chunks that overlap and copied documents have, is embedded once. */
-static toque_status prepare_vectors(const tq_searcher *s, tq_sentences *list, tq_arena *arena, toque_error *err) {
+toque_status tq_sentences_vectors(const tq_searcher *s, tq_sentences *list, tq_arena *arena, toque_error *err) {
     const tq_rag_embedder *e = s->embedder;
     size_t dim = (size_t)e->dim, n = 0;
     float *out = tq_arena_alloc(arena, list->n * dim + 1, sizeof *out);
@@ -82,7 +82,7 @@ static toque_status prepare_vectors(const tq_searcher *s, tq_sentences *list, tq
 }
 
 toque_status tq_sentences_prepare(const tq_searcher *s, tq_sentences *list, tq_arena *arena, toque_error *err) {
-    if (s->embedder) return prepare_vectors(s, list, arena, err);
+    if (s->embedder) return tq_sentences_vectors(s, list, arena, err);
     return tq_sentences_terms(s->store, list, arena, err);
 }
 
