@@ -4,6 +4,7 @@
 
 #include "base/buf.h"
 #include "runs/figures.h"
+#include "runs/ranking.h"
 
 typedef struct tq_card {
     const char *dir; /* the run folder, as given */
@@ -21,6 +22,8 @@ typedef struct tq_card {
     double base_eval, best_eval, last_eval; /* NAN: no evaluation */
     const tq_head *head;                    /* or NULL */
     const tq_figures *figures;              /* of the head's answers to the held-out rows at the end, or NULL */
+    bool vectors;                           /* it embeds texts */
+    const tq_ranking *ranking;              /* of the held-out queries at the end, or NULL */
     const char *baseline;                   /* what a cheap model reaches on the held-out rows, or NULL */
     const char *recipe;                     /* YAML */
 } tq_card;

@@ -89,7 +89,8 @@ static toque_status add_row(load *l, toque_error *err) {
     l->made = 0;
     l->label = -1;
     if (l->o->fields) {
-        TQ_TRY(tq_dataset_add_fields(l->set, l->model, l->o, row, l->file, err));
+        TQ_TRY(l->o->pairs ? tq_dataset_add_pair(l->set, l->model, l->o, row, l->file, err)
+                           : tq_dataset_add_fields(l->set, l->model, l->o, row, l->file, err));
         l->set->n_rows++;
         return TOQUE_OK;
     }

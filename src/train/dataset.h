@@ -35,6 +35,7 @@ typedef struct tq_data_options {
     size_t n_labels;
     const char *closed; /* not NULL: others are an error, which says this of the known ones */
     bool io;            /* tags without B- */
+    bool pairs;         /* with fields: a query, a passage and negatives, see dataset_pair.c */
 } tq_data_options;
 
 typedef struct tq_example {
@@ -49,6 +50,8 @@ typedef struct tq_example {
     float value;            /* of a number */
     const int32_t *classes; /* multilabel: [n_classes] numbers of its labels; tags: [n] of each token, -1: none */
     int n_classes;
+    const int32_t *parts; /* [n_parts] of vectors: tokens of each text, which follow one another; n_parts 0: one text */
+    int n_parts;
     int32_t label; /* number of its label (classification-like rows: text/label columns), or -1 */
 } tq_example;
 
@@ -70,6 +73,8 @@ typedef struct tq_dataset {
     tq_buf notes;  /* what was recognized, one line each: "train.csv: CSV, ';', windows-1252, 2000 rows" */
 } tq_dataset;
 
+/* A hash of a text's tokens (FNV-1a): equal for equal texts. */
+uint64_t tq_tokens_id(const tq_token *tokens, int n);
 /* The options of file i: its own words before the common ones. */
 tq_data_options tq_data_options_of(const tq_data_options *o, size_t i);
 /* The number of a label, which becomes one if it was none. */

@@ -38,7 +38,7 @@ static toque_status choose(tq_rows *rows, toque_error *err) {
         if (format && !strcmp(format, "csv")) rows->kind = KIND_CSV;
         if (format && !strcmp(format, "tsv")) rows->kind = KIND_CSV;
         if (rows->kind == KIND_WHOLE)
-            return TQ_FAIL(err, EINVAL, "%s is one text: a head's rows are JSONL, CSV or TSV (--format csv)",
+            return TQ_FAIL(err, EINVAL, "%s is one text: rows of fields are JSONL, CSV or TSV (--format csv)",
                            rows->path);
         rows->form = FORM_FIELDS;
         rows->forced = true;

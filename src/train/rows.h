@@ -60,6 +60,9 @@ toque_status tq_messages_normalize(json_t **out, tq_mem *mem, json_t *messages, 
 /* One row of fields as an example for a head (dataset_head.c). */
 toque_status tq_dataset_add_fields(tq_dataset *set, tq_model *model, const tq_data_options *o, const tq_row *row,
                                    uint16_t file, toque_error *err) TQ_MUST;
+/* The same for vectors (dataset_pair.c). */
+toque_status tq_dataset_add_pair(tq_dataset *set, tq_model *model, const tq_data_options *o, const tq_row *row,
+                                 uint16_t file, toque_error *err) TQ_MUST;
 /* The text of a row of fields: the column of that name, checked. */
 toque_status tq_row_text(const tq_row *row, const char *column, tq_string *text, toque_error *err) TQ_MUST;
 
