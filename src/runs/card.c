@@ -3,6 +3,16 @@
 
 #include <math.h>
 
+static void losses_by_set(const tq_card *c, tq_buf *out) {
+    const char *name;
+    json_t *last;
+    if (!c->last_by_set) return;
+    tq_buf_puts(out, "\n| data set | held-out loss before | last |\n|---|---|---|\n");
+    json_object_foreach((json_t *)(uintptr_t)c->last_by_set, name, last)
+        tq_buf_printf(out, "| %s | %.4f | %.4f |\n", name, json_number_value(json_object_get(c->first_by_set, name)),
+                      json_number_value(last));
+}
+
 static void results(const tq_card *c, tq_buf *out) {
     tq_buf_printf(out, "## Results\n\n| | loss%s |\n|---|---|\n",
                   c->head || c->vectors ? "" : " (mean -log p of a target token)");
@@ -12,6 +22,7 @@ static void results(const tq_card *c, tq_buf *out) {
     if (!isnan(c->last_eval)) tq_buf_printf(out, "| held-out rows, last | %.4f |\n", c->last_eval);
     tq_buf_printf(out, "\n%lld optimizer steps (%.2f epochs); the adapter holds the values after step %lld.\n",
                   (long long)c->steps, c->epochs, (long long)c->kept_step);
+    losses_by_set(c, out);
     if (c->figures) {
         tq_buf_puts(out, "\n");
         if (tq_figures_print(c->figures, "held-out, as kept, ", out, NULL) != TOQUE_OK) out->failed = true;

@@ -94,8 +94,8 @@ static void put_row(tq_batch *b, tq_batch_pass *pass, const tq_example *e, uint3
         if (e->read || !e->target[t + 1]) continue;
         int i = pass->target + pass->n_targets++;
         b->targets[i] = (tq_target){.row = row + t, .token = e->tokens[t + 1]};
-        b->weights[i] = e->weight;
-        b->weight += (double)e->weight;
+        b->weights[i] = e->weight * (e->token_weight ? e->token_weight[t + 1] : 1);
+        b->weight += (double)b->weights[i];
     }
     if (e->read) b->n_read += e->n_targets;
     pass->n_tokens += length;

@@ -28,7 +28,7 @@ typedef struct tq_batch {
     int max_rows, max_tokens, max_segments; /* what there is room for */
     int32_t *tokens;                        /* [max_tokens] */
     tq_target *targets;                     /* [max_tokens] rows are counted within their pass */
-    float *weights;                         /* [max_tokens] of each target's row */
+    float *weights;                         /* [max_tokens] of each target: its row's, times its turn's */
     float *logp, *coef;                     /* [max_tokens] room for a readout of each target */
     float *mean, *mean_coef;                /* [max_tokens] the same of its row's mean over the vocabulary */
     tq_segment *segments;                   /* [max_segments] */
@@ -39,7 +39,7 @@ typedef struct tq_batch {
     int n_passes, n_rows;
     int64_t n_tokens, n_targets; /* of its rows, whole */
     int64_t n_read;              /* of the targets, those that heads read */
-    double weight;               /* sum over target tokens of their rows' weights */
+    double weight;               /* the sum of the weights of its target tokens */
 } tq_batch;
 
 /* Rows that a pass runs for this example: up to the one that predicts its last target. 0: nothing to learn. */

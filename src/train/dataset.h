@@ -39,8 +39,9 @@ typedef struct tq_data_options {
 } tq_data_options;
 
 typedef struct tq_example {
-    tq_token *tokens; /* [n] */
-    uint8_t *target;  /* [n] 1: this token is learned (predicted from the one before it); target[0] is 0 */
+    tq_token *tokens;          /* [n] */
+    const float *token_weight; /* [n] of each target, times the row's; NULL: all are 1 */
+    uint8_t *target;           /* [n] 1: this token is learned (predicted from the one before it); target[0] is 0 */
     int n, n_targets;
     float weight;           /* of the row, 1 by default */
     uint32_t row;           /* its number over all files, from 0 */

@@ -17,7 +17,7 @@
 typedef struct tq_readout { /* of one micro-batch */
     int n;                  /* target tokens */
     const float *logp;      /* [n]; NULL for `coef` of an objective that does not read it */
-    const float *weight;    /* [n]: the row's weight, for each of its tokens */
+    const float *weight;    /* [n]: the row's weight times the turn's, for each target token */
     double scale;
     double smoothing;  /* label_smoothing; above 0 only for objectives with mean_coef */
     const float *mean; /* [n] with smoothing, as logp: the mean of log p over the vocabulary */

@@ -327,6 +327,8 @@ toque_status tq_tune_write_card(tq_tune *t, const char *recipe_yaml, toque_error
                     .base_eval = t->at.base_eval,
                     .best_eval = t->at.best_eval,
                     .last_eval = t->at.last_eval,
+                    .first_by_set = series.first_by_task,
+                    .last_by_set = series.last_by_task,
                     .figures = t->trainer.head && t->figures.head ? &t->figures : NULL,
                     .head = t->trainer.head,
                     .vectors = t->trainer.pairs != NULL,
