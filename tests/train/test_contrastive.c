@@ -227,6 +227,42 @@ static void evaluations_hand_out_the_vectors_of_a_set(void **state) {
     close_bench(&steps);
 }
 
+static toque_status all_of_it(bench *b, const tq_trainer_options *o, float *vectors, toque_error *err) {
+    double loss;
+    tq_step_result r;
+    TQ_TRY(tq_trainer_init(&b->trainer, b->adapter, &b->data, &b->data, o, err));
+    toque_status status = tq_trainer_gradient(&b->trainer, &r, err);
+    if (status == TOQUE_OK) status = tq_trainer_evaluate_pairs(&b->trainer, &b->data, &loss, NULL, vectors, err);
+    tq_trainer_clear(&b->trainer);
+    return status;
+}
+
+static void no_memory_is_an_error_and_leaks_nothing(void **state) {
+    (void)state;
+    bench b;
+    toque_error err;
+    open_bench(&b, "bert", TQ_READ_MEAN, "lora", 1, (variant){ROWS, 1, -1, false});
+    const tq_trainer_options o = b.trainer.o;
+    tq_trainer_clear(&b.trainer);
+    float *vectors = malloc((size_t)ROWS * PARTS * (size_t)b.model->config.C * sizeof *vectors);
+    assert_non_null(vectors);
+    tq_mem *mem = &b.ctx->mem;
+    const size_t used = mem->used;
+    toque_status status = TOQUE_ENOMEM;
+    unsigned n = 0;
+    while (status != TOQUE_OK) {
+        assert_true(++n < 10000);
+        mem->fail_at = mem->calls + n;
+        status = all_of_it(&b, &o, vectors, &err);
+        if (status != TOQUE_OK && status != TOQUE_ENOMEM) fail_msg("allocation %u: %s", n, err.message);
+        assert_int_equal(mem->used, used);
+    }
+    mem->fail_at = 0;
+    assert_true(n > 20);
+    free(vectors);
+    close_bench(&b);
+}
+
 static void the_pooling_travels_with_the_adapter(void **state) {
     (void)state;
     bench b;
@@ -269,6 +305,7 @@ int main(int argc, char **argv) {
                                        cmocka_unit_test(threads_give_the_same_bytes),
                                        cmocka_unit_test(the_same_passage_is_no_negative),
                                        cmocka_unit_test(evaluations_hand_out_the_vectors_of_a_set),
+                                       cmocka_unit_test(no_memory_is_an_error_and_leaks_nothing),
                                        cmocka_unit_test(the_pooling_travels_with_the_adapter)};
     return cmocka_run_group_tests(tests, NULL, tear_down);
 }

@@ -276,6 +276,9 @@ static void no_memory_is_an_error_and_leaks_nothing(void **state) {
     (void)state;
     const char *a = put("a.jsonl", "{\"prompt\":\"q\",\"completion\":\"a\"}\n");
     const char *b = put("b.csv", "t,l\nx,y\nz,w\n");
+    const char *c = put("pairs.jsonl", "{\"query\":\"a\",\"passage\":\"b\",\"negative\":[\"c\",\"ab\"]}\n");
+    const char *d = put("spans.jsonl", "{\"text\":\"a b\",\"spans\":[{\"start\":0,\"end\":1,\"label\":\"x\"}]}\n");
+    const tq_data_options tags = {.fields = true, .head = TQ_HEAD_TAGS, .text_column = "text", .label_column = "spans"};
     bool done = false;
     size_t before = chat.ctx.mem.used;
     for (unsigned long long n = 1; !done; n++) {
@@ -284,6 +287,16 @@ static void no_memory_is_an_error_and_leaks_nothing(void **state) {
         chat.ctx.mem.fail_at = chat.ctx.mem.calls + n;
         toque_status status = load(&set, &chat, a, NULL, (tq_data_options){0}, &err);
         if (status == TOQUE_OK) {
+            tq_dataset_clear(&set);
+            status = load(&set, &chat, c, NULL, (tq_data_options){.fields = true, .pairs = true}, &err);
+        }
+        if (status == TOQUE_OK) {
+            assert_int_equal(set.examples[0].n_parts, 4);
+            tq_dataset_clear(&set);
+            status = load(&set, &chat, d, NULL, tags, &err);
+        }
+        if (status == TOQUE_OK) {
+            assert_int_equal(set.n_labels, 3);
             tq_dataset_clear(&set);
             status = load(&set, &chat, b, NULL, (tq_data_options){.text_column = "t", .label_column = "l"}, &err);
         }

@@ -208,9 +208,11 @@ static void broken_json_names_its_place(void **state) {
         {"{\"a\":1}", "\"prompt\" is missing; there is: a", TOQUE_EFORMAT},
         {"{\"prompt\":\"a\",\"completion\":\"b\",\"weight\":-1}", "\"weight\" must be a number above 0", TOQUE_EFORMAT},
         {"{\"prompt\":\"a\",\"completion\":\"b\",\"weight\":\"1\"}", "\"weight\" must be", TOQUE_EFORMAT},
-        {"{\"prompt\":[{\"role\":\"user\",\"content\":\"a\",\"weight\":0.5}],\"completion\":[]}",
+        {"{\"prompt\":[{\"role\":\"user\",\"content\":\"a\",\"weight\":0.5}],\"completion\":[{\"role\":\"assistant\","
+         "\"content\":\"b\"}]}",
          "\"weight\" is 0.5 in a message of role user", TOQUE_EFORMAT},
-        {"{\"prompt\":[{\"role\":\"assistant\",\"content\":\"a\",\"weight\":-0.5}],\"completion\":[]}",
+        {"{\"prompt\":[{\"role\":\"assistant\",\"content\":\"a\",\"weight\":-0.5}],\"completion\":[{\"role\":"
+         "\"assistant\",\"content\":\"b\"}]}",
          "\"weight\" of a message must be a number, 0 (not learned) or above", TOQUE_EFORMAT},
         {"{\"prompt\":\"a\",\"completion\":\"b\"} x", "line 2", TOQUE_EFORMAT}};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
