@@ -9,7 +9,7 @@
 typedef struct tq_cli_answering {
     int answer, read;
     int64_t sentences, read_sentences;
-    bool lead;
+    bool lead, shots;
     double threshold;
     const char *embedder;
 } tq_cli_answering;

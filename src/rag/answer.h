@@ -41,21 +41,24 @@ typedef struct tq_ask_options {
     tq_reads reads;
     int sentences;      /* that the model reads, 1 to TQ_READ_MOST */
     bool lead;          /* the model's turn begins with the best sentence in quotation marks (not part of the answer) */
+    bool shots;         /* two answered questions stand before the conversation, for small models */
     const char *system; /* NULL: tq_ask_system */
     json_t *history;    /* array of earlier messages, system messages left out; or NULL. Borrowed */
-    const char *spoken; /* the question as the user put it, for the prompt; NULL: as it is searched */
-    int max_tokens;     /* of a written answer */
+    /* The question before this one, or NULL. A question that does not stand alone (fewer than two terms, or nothing in
+     * the documents is near it) is searched together with it. */
+    const char *previous;
+    int max_tokens; /* of a written answer */
     tq_sampling sampling;
     bool prefill_only; /* as in tq_generate_options, and so are these */
     uint32_t stream;
-    const char *const *stop; /* NULL: where the model would go on with another question */
+    const char *const *stop; /* NULL: an empty line, or where the model would go on with another question */
     size_t n_stop;
     /* Called with pieces of the answer as they come, citations (" [2]", " [unsupported]") behind the sentences
      * included; false ends the answer. May be NULL. A quoted or withheld answer comes in one go. */
     bool (*on_text)(void *arg, const char *text, size_t n);
     void *arg;
 } tq_ask_options;
-/* write: sentences (5 of them) read, greedy, 200 tokens; quoting's defaults. */
+/* write: 3 sentences read, shots, greedy, 200 tokens; quoting's defaults. */
 tq_ask_options tq_ask_defaults(void);
 extern const char tq_ask_system[];
 
@@ -81,6 +84,7 @@ typedef struct tq_reply_sentence {
 typedef struct tq_reply {
     tq_answer_mode mode; /* what was done */
     bool answered;
+    bool joined;             /* the question was searched together with the one before */
     double score, threshold; /* of the best sentence; below the threshold nothing is answered */
     tq_buf text;             /* the answer without citations, or TQ_NO_ANSWER */
     tq_reply_sentence *sentences;
@@ -106,6 +110,11 @@ toque_status tq_ask(tq_searcher *s, const tq_writer *writer, tq_reply *reply, co
                     const tq_ask_options *options, toque_error *err) TQ_MUST;
 void tq_reply_clear(tq_reply *reply);
 
+/* Lets the model say a follow-up question so that it can be understood alone. The prompt begins as tq_ask's does, so
+ * that what is computed serves both. Where the model says nothing that can be asked, out is the question. */
+toque_status tq_rewrite_question(tq_searcher *s, const tq_writer *writer, const char *question,
+                                 const tq_ask_options *options, tq_buf *out, toque_error *err) TQ_MUST;
+
 /* What a record of writing is kept for: hashes of the model's and the adapters' values, with scales. Owned by the
  * caller (tq_free). */
 toque_status tq_writer_id(const tq_writer *writer, char **id, toque_error *err) TQ_MUST;
@@ -117,7 +126,7 @@ toque_status tq_remember_writing(tq_rag *store, const tq_writer *writer, double 
  * worse than quoting. */
 toque_status tq_auto_writes(const tq_rag *store, const tq_writer *writer, bool *writes, toque_error *err) TQ_MUST;
 
-/* Computes the part of the prompt that all questions share (the system text), so that the first one need not. */
-toque_status tq_writer_warm(const tq_writer *writer, const char *system, toque_error *err) TQ_MUST;
+/* Computes the part of the prompt that all questions share (system text, shots), so that the first one need not. */
+toque_status tq_writer_warm(const tq_writer *writer, const tq_ask_options *options, toque_error *err) TQ_MUST;
 
 #endif

@@ -95,6 +95,22 @@ static size_t whole_turns(const json_t *history, size_t keep) {
     return keep;
 }
 
+/* What a good answer looks like: short, from the right sentence, in its words. */
+static const char *const shots[][2] = {
+    {"[1] Members may borrow five books at a time.\n"
+     "[2] The library opens at nine and closes at six, except on Sundays.\n"
+     "\nQuestion: When does the library close?",
+     "The library closes at six."},
+    {"[1] -q, --quiet: Print nothing but errors.\n"
+     "[2] -o FILE, --output FILE: Write the result to FILE instead of the terminal.\n"
+     "[3] See also the manual of the editor.\n"
+     "\nQuestion: Which option writes to a file?",
+     "The option -o FILE (--output FILE) writes the result to FILE."}};
+
+static bool add_message(json_t *messages, const char *role, const char *content) {
+    return json_array_append_new(messages, json_pack("{s:s, s:s}", "role", role, "content", content)) == 0;
+}
+
 /* Tokens of the prompt with the first n_sources and the last n_messages. */
 static toque_status render(tq_prompt *p, tq_model *model, const tq_prompt_parts *parts, size_t n_sources,
                            size_t n_messages, toque_error *err) {
@@ -103,6 +119,9 @@ static toque_status render(tq_prompt *p, tq_model *model, const tq_prompt_parts 
     size_t all = json_array_size(parts->history);
     json_t *messages = json_pack("[{s:s, s:s}]", "role", "system", "content", parts->system);
     toque_status status = messages ? TOQUE_OK : TQ_FAIL(err, EINVAL, "the system text is not valid UTF-8");
+    for (size_t i = 0; parts->shots && i < sizeof shots / sizeof *shots && status == TOQUE_OK; i++)
+        if (!add_message(messages, "user", shots[i][0]) || !add_message(messages, "assistant", shots[i][1]))
+            status = TQ_NOMEM(err);
     for (size_t i = all - n_messages; i < all && status == TOQUE_OK; i++) {
         json_t *m = json_array_get(parts->history, i);
         if (!is_role(m, "system") && json_array_append(messages, m)) status = TQ_NOMEM(err);

@@ -1,4 +1,4 @@
-/* The prompt of a written answer: system text, the conversation so far, numbered sources and the question, through the
+/* The prompt of a written answer: system text, two examples, the conversation so far, numbered sources and the question, through the
  * model's chat template, within a budget of tokens. What is from documents cannot leave its place: control tokens are
  * recognized in the template's own bytes only, a sentence stands on one line behind its number, a passage between
  * lines of """, and where a text holds such a mark itself ([3], """) it is written with other signs. */
@@ -12,6 +12,7 @@ typedef struct tq_prompt_parts {
     json_t *history; /* array or NULL */
     const tq_reply_source *sources;
     size_t n;
+    bool shots;    /* two answered questions in front of the conversation */
     bool passages; /* the sources are passages, not sentences */
     const char *question;
     const char *lead; /* what the model's turn begins with, or NULL */
