@@ -95,6 +95,7 @@ typedef struct asking {
     size_t shown; /* bytes of the answer */
     double start;
     bool stopped; /* by on_text */
+    bool repeats; /* a sentence that stands there already */
 } asking;
 
 static void say(asking *a, const char *text, size_t n) {
@@ -120,6 +121,15 @@ static tq_reply_sentence *add_sentence(asking *a, size_t start, size_t end) {
     return x;
 }
 
+/* A small model that repeats a sentence goes on repeating it. */
+static bool said_before(const asking *a, const tq_reply_sentence *x) {
+    const char *text = a->reply->text.data;
+    for (const tq_reply_sentence *y = a->reply->sentences; y < x; y++)
+        if (y->end - y->start == x->end - x->start && memcmp(text + y->start, text + x->start, x->end - x->start) == 0)
+            return true;
+    return false;
+}
+
 /* A sentence is whole: it is shown to its end, and what stands behind it. */
 static void end_sentence(asking *a, size_t start, size_t end) {
     char mark[32] = " [unsupported]";
@@ -133,6 +143,7 @@ static void end_sentence(asking *a, size_t start, size_t end) {
     }
     say(a, mark, strlen(mark));
     a->at = end;
+    a->repeats = said_before(a, x);
 }
 
 static bool is_blank(char c) {
@@ -149,11 +160,11 @@ static size_t end_of_text(const tq_buf *b) {
 static void look_at_text(asking *a, bool last) {
     const tq_buf *text = &a->reply->text;
     size_t start, end, whole = end_of_text(text);
-    while (a->status == TOQUE_OK && tq_sentence_next(text->data, a->at, whole, &start, &end)) {
+    while (a->status == TOQUE_OK && !a->repeats && tq_sentence_next(text->data, a->at, whole, &start, &end)) {
         if (end >= whole && !last) break;
         end_sentence(a, start, end);
     }
-    if (a->status == TOQUE_OK) show(a, whole);
+    if (a->status == TOQUE_OK) show(a, a->repeats ? a->at : whole);
 }
 
 static void put_char(asking *a, char c) {
@@ -186,11 +197,12 @@ static void take_char(asking *a, char c) {
 
 static bool take(void *arg, const char *text, size_t n) {
     asking *a = arg;
+    if (a->repeats) return false;
     for (size_t i = 0; i < n; i++) take_char(a, text[i]);
     if (a->held.failed) a->status = TQ_NOMEM(a->err);
     if (a->status == TOQUE_OK) a->status = tq_buf_status(&a->reply->text, "the answer", a->err);
     if (a->status == TOQUE_OK) look_at_text(a, false);
-    return a->status == TOQUE_OK && !a->stopped;
+    return a->status == TOQUE_OK && !a->stopped && !a->repeats;
 }
 
 /* --- sources --------------------------------------------------------------------------------------------------- */
@@ -355,10 +367,13 @@ static toque_status generate(asking *a, const tq_prompt *prompt, toque_error *er
     tq_generated_clear(&g);
     if (status == TOQUE_OK) status = a->status;
     if (status != TOQUE_OK || a->stopped) return status;
-    release(a);
-    TQ_TRY(tq_buf_status(&r->text, "the answer", err));
-    look_at_text(a, true);
-    tq_buf_cut(&r->text, end_of_text(&r->text));
+    if (!a->repeats) {
+        release(a);
+        TQ_TRY(tq_buf_status(&r->text, "the answer", err));
+        look_at_text(a, true);
+    }
+    if (a->repeats) r->finish = TQ_FINISH_STOP;
+    tq_buf_cut(&r->text, a->repeats ? a->at : end_of_text(&r->text));
     return a->status;
 }
 
@@ -405,24 +420,19 @@ static toque_status count_terms(tq_rag *store, const char *text, const char *lan
 /* Retrieval, with the question before when this one does not stand alone. */
 static toque_status find(asking *a, toque_error *err) {
     enum { ALONE = 2 };
-    const tq_quote_options *o = &a->o->quote;
+    tq_quote_options o = a->o->quote;
     tq_reply *r = a->reply;
     size_t terms = ALONE;
-    if (a->o->previous) TQ_TRY(count_terms(a->s->store, a->question, o->search.language, &terms, err));
+    if (a->o->previous) TQ_TRY(count_terms(a->s->store, a->question, o.search.language, &terms, err));
     if (terms >= ALONE) {
         tq_answer_clear(&r->found);
-        TQ_TRY(tq_quote_answer(a->s, &r->found, a->question, o, err));
+        TQ_TRY(tq_quote_answer(a->s, &r->found, a->question, &o, err));
+        if (!a->o->previous || r->found.answered) return TOQUE_OK;
     }
-    if (!a->o->previous || r->found.answered) return TOQUE_OK;
-    tq_buf both;
-    tq_buf_init(&both, a->s->store->mem, SIZE_MAX / 4);
-    tq_buf_printf(&both, "%s %s", a->o->previous, a->question);
-    tq_answer_clear(&r->found);
-    toque_status status = tq_buf_status(&both, "the question", err);
-    if (status == TOQUE_OK) status = tq_quote_answer(a->s, &r->found, both.data, o, err);
+    o.before = a->o->previous;
     r->joined = true;
-    tq_buf_clear(&both);
-    return status;
+    tq_answer_clear(&r->found);
+    return tq_quote_answer(a->s, &r->found, a->question, &o, err);
 }
 
 static toque_status answer(asking *a, toque_error *err) {

@@ -45,7 +45,7 @@ typedef struct tq_ask_options {
     const char *system; /* NULL: tq_ask_system */
     json_t *history;    /* array of earlier messages, system messages left out; or NULL. Borrowed */
     /* The question before this one, or NULL. A question that does not stand alone (fewer than two terms, or nothing in
-     * the documents is near it) is searched together with it. */
+     * the documents is near it) is searched together with it: quote.before. */
     const char *previous;
     int max_tokens; /* of a written answer */
     tq_sampling sampling;

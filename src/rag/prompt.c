@@ -208,10 +208,10 @@ toque_status tq_prompt_make(tq_prompt *p, tq_model *model, const tq_prompt_parts
         if (n == 0) n = parts->n > 0;
         TQ_TRY(render(p, model, parts, n, messages, err));
         if (p->tokens.len <= room) break;
-        if (n > 1)
-            n--;
-        else if (messages)
+        if (messages)
             messages = whole_turns(parts->history, messages - 1);
+        else if (n > 1)
+            n--;
         else
             return no_room(p, room, "the question with its first source does not fit", err);
     }

@@ -1,7 +1,8 @@
-/* The prompt of a written answer: system text, two examples, the conversation so far, numbered sources and the question, through the
- * model's chat template, within a budget of tokens. What is from documents cannot leave its place: control tokens are
- * recognized in the template's own bytes only, a sentence stands on one line behind its number, a passage between
- * lines of """, and where a text holds such a mark itself ([3], """) it is written with other signs. */
+/* The prompt of a written answer: system text, two examples, the conversation so far, numbered sources and the
+ * question, through the model's chat template, within a budget of tokens. What is from documents cannot leave its
+ * place: control tokens are recognized in the template's own bytes only, a sentence stands on one line behind its
+ * number, a passage between lines of """, and where a text holds such a mark itself ([3], """) it is written with other
+ * signs. */
 #ifndef TQ_RAG_PROMPT_H
 #define TQ_RAG_PROMPT_H
 

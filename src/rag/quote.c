@@ -217,19 +217,43 @@ static toque_status take_chunks(tq_searcher *s, tq_hits *hits, const tq_quote_op
     return TOQUE_OK;
 }
 
+/* Scores against the question before and this one together become means with those against this one. */
+static toque_status add_scores(tq_searcher *s, const char *text, tq_sentences *list, toque_error *err) {
+    double *together = tq_alloc(s->store->mem, list->n, sizeof *together);
+    if (!together) return TQ_NOMEM(err);
+    for (size_t i = 0; i < list->n; i++) together[i] = list->items[i].score;
+    toque_status status = tq_sentences_score(s, text, list, err);
+    for (size_t i = 0; i < list->n; i++) list->items[i].score = (list->items[i].score + together[i]) / 2;
+    tq_free(s->store->mem, together);
+    return status;
+}
+
+/* Finds passages for `searched` and scores their sentences. */
+static toque_status find(tq_searcher *s, tq_answer *answer, const char *text, const char *searched,
+                         const tq_quote_options *o, toque_error *err) {
+    tq_sentences *list = &answer->sentences;
+    TQ_TRY(o->chunks ? take_chunks(s, &answer->hits, o, err) : tq_search(s, &answer->hits, searched, &o->search, err));
+    for (size_t i = 0; i < answer->hits.n; i++)
+        TQ_TRY(tq_sentences_add(list, s->store, &answer->hits.items[i].passage, &answer->hits.arena, err));
+    if (!list->n) return TOQUE_OK;
+    TQ_TRY(tq_sentences_prepare(s, list, &answer->hits.arena, err));
+    TQ_TRY(tq_sentences_score(s, searched, list, err));
+    return o->before ? add_scores(s, text, list, err) : TOQUE_OK;
+}
+
 toque_status tq_quote_answer(tq_searcher *s, tq_answer *answer, const char *text, const tq_quote_options *options,
                              toque_error *err) {
     const tq_rag_facts *f = &s->store->facts;
-    *answer = (tq_answer){.threshold = options->threshold, .mem = s->store->mem};
     tq_sentences *list = &answer->sentences;
+    tq_buf both;
+    *answer = (tq_answer){.threshold = options->threshold, .mem = s->store->mem};
+    tq_buf_init(&both, s->store->mem, SIZE_MAX / 4);
     if (isnan(answer->threshold))
         answer->threshold = f->calibrated ? f->threshold : tq_quote_default_threshold(s->store);
-    toque_status status = options->chunks ? take_chunks(s, &answer->hits, options, err)
-                                          : tq_search(s, &answer->hits, text, &options->search, err);
-    for (size_t i = 0; i < answer->hits.n && status == TOQUE_OK; i++)
-        status = tq_sentences_add(list, s->store, &answer->hits.items[i].passage, &answer->hits.arena, err);
-    if (status == TOQUE_OK) status = tq_sentences_prepare(s, list, &answer->hits.arena, err);
-    if (status == TOQUE_OK && list->n) status = tq_sentences_score(s, text, list, err);
+    if (options->before) tq_buf_printf(&both, "%s %s", options->before, text);
+    toque_status status = tq_buf_status(&both, "the question", err);
+    if (status == TOQUE_OK) status = find(s, answer, text, options->before ? both.data : text, options, err);
+    tq_buf_clear(&both);
     if (status != TOQUE_OK || !list->n) return status;
     qsort(list->items, list->n, sizeof *list->items, by_score);
     answer->n = tq_quote_choose(answer, (size_t)options->sentences, NEAR_BEST, answer->quotes);

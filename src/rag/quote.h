@@ -27,7 +27,11 @@ typedef struct tq_quote_options {
     tq_search_options search; /* k: passages whose sentences are looked at */
     int sentences;            /* at most, 1 to TQ_QUOTE_MOST */
     double threshold;         /* NAN: the store's own */
-    const int64_t *chunks;    /* look at these passages, whatever a search would find; NULL: search */
+    /* The question before, of which this one is a follow-up, or NULL. Both are searched together, and a sentence's
+     * score is the mean of its scores against both together and against this one alone, so that it must have to do with
+     * either. */
+    const char *before;
+    const int64_t *chunks; /* look at these passages, whatever a search would find; NULL: search */
     size_t n_chunks;
 } tq_quote_options;
 
