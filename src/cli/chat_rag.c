@@ -88,6 +88,7 @@ toque_status tq_chat_rag_open(tq_chat *c, const tq_chat_rag_options *o, toque_er
     if (!o->store) return refuse_lone_options(c, err);
     TQ_TRY(tq_cli_store_open(c->cli, o->store, o->answering.embedder, true, &c->store, err));
     c->rag = o;
+    tq_cli_note_threshold(c->cli, c->store.store);
     if (o->answering.answer == TQ_ANSWER_QUOTE) return TOQUE_OK;
     if (o->answering.answer == TQ_ANSWER_AUTO && !*c->store.store->facts.writer) {
         tq_cli_note(c->cli, "answers are quoted: no rag eval of this store has compared writing to quoting (--answer "

@@ -1,7 +1,4 @@
 /* toque rag ask: an answer from a store, quoted or written, with its sources. */
-#include <math.h>
-#include <string.h>
-
 #include "cli/load.h"
 #include "cli/reply.h"
 #include "cli/sampling.h"
@@ -60,15 +57,11 @@ static bool print(void *arg, const char *text, size_t n) {
 }
 
 /* Whether a model is needed: auto looks for a record first, since a model takes time to load. */
-static toque_status wants_writer(tq_cli *cli, const options *o, const tq_rag *store, bool *wants, toque_error *err) {
-    *wants = o->answering.answer == TQ_ANSWER_WRITE;
-    if (o->answering.answer == TQ_ANSWER_QUOTE && o->adapters.adapters.len && !tq_cli_wants_help(&o->search))
-        return tq_cli_usage(cli, err, "-a goes with a model that writes; --answer quote has none");
-    if (o->answering.answer != TQ_ANSWER_AUTO || !o->model.model) return TOQUE_OK;
-    *wants = *store->facts.writer;
-    if (!*wants && tq_options_given(&cli->set, "model"))
+static bool wants_writer(tq_cli *cli, const options *o, const tq_rag *store) {
+    if (o->answering.answer != TQ_ANSWER_AUTO || !o->model.model) return o->answering.answer == TQ_ANSWER_WRITE;
+    if (!*store->facts.writer && tq_options_given(&cli->set, "model"))
         tq_cli_note(cli, "quoted: no rag eval of this store has compared writing to quoting (--answer write writes)");
-    return TOQUE_OK;
+    return *store->facts.writer;
 }
 
 static toque_status open_session(tq_cli_loaded *l, int64_t context, tq_session **session, toque_error *err) {
@@ -112,14 +105,15 @@ static toque_status run(tq_cli *cli, void *given, toque_error *err) {
     tq_search_helper helper = {0};
     tq_writer writer = {0};
     tq_sampling sampling = tq_sampling_default();
-    bool writes;
-    toque_status status;
+    if (o->answering.answer == TQ_ANSWER_QUOTE && o->adapters.adapters.len && !tq_cli_wants_help(&o->search))
+        return tq_cli_usage(cli, err, "-a goes with a model that writes; --answer quote has none");
+    if (o->answering.answer == TQ_ANSWER_WRITE || o->adapters.adapters.len || tq_cli_wants_help(&o->search))
+        TQ_TRY(tq_cli_need_model(cli, &o->model, err));
+    toque_status status = TOQUE_OK;
     TQ_TRY(tq_cli_store_open(cli, cli->set.positional[0], o->answering.embedder, true, &s, err));
     tq_cli_catch_interrupt(cli);
-    if (!s.store->facts.calibrated && !tq_options_given(&cli->set, "threshold"))
-        tq_cli_note(cli, "%s has no headings to learn a threshold from; %.2f is used (--threshold)", s.store->path,
-                    tq_quote_default_threshold(s.store));
-    TQ_GO(wants_writer(cli, o, s.store, &writes, err));
+    tq_cli_note_threshold(cli, s.store);
+    bool writes = wants_writer(cli, o, s.store);
     if (writes || tq_cli_wants_help(&o->search)) TQ_GO(tq_cli_load(&l, cli, &o->model, &o->adapters, err));
     if (tq_cli_wants_help(&o->search)) tq_cli_help(&helper, &s.searcher, &l);
     if (writes) {

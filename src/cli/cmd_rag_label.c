@@ -33,6 +33,7 @@ typedef struct labelling {
     const char *path;
     tq_line *line;
     tq_buf file, typed; /* file: its lines, as they are */
+    char prompt[80];    /* the line's, another for each thing that is asked */
     size_t added;
     bool quit;
 } labelling;
@@ -99,7 +100,7 @@ static toque_status save(labelling *l, json_t *o, toque_error *err) {
 
 /* What is typed, without blanks around; l->quit at the end of input. */
 static toque_status ask(labelling *l, const char *what, const char **text, toque_error *err) {
-    printf("%s", what);
+    snprintf(l->prompt, sizeof l->prompt, "%s", what);
     fflush(stdout);
     *text = "";
     tq_line_result got = tq_line_read(l->line, &l->typed);
@@ -202,7 +203,7 @@ static toque_status run(tq_cli *cli, void *given, toque_error *err) {
     TQ_TRY(tq_cli_ctx(cli, &ctx, err));
     TQ_TRY(tq_rag_open(&l.store, ctx, cli->set.positional[0], false, err));
     toque_status status = load(&l, err);
-    if (status == TOQUE_OK) status = tq_line_open(&l.line, &cli->mem, "", err);
+    if (status == TOQUE_OK) status = tq_line_open(&l.line, &cli->mem, l.prompt, err);
     if (status == TOQUE_OK && tq_line_is_terminal(l.line))
         tq_cli_note(cli,
                     "/none QUESTION: one without an answer in the documents; /quit or Ctrl-D: end. All is saved "

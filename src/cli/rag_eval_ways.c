@@ -213,7 +213,10 @@ static json_t *citations(const tq_way_result *r) {
 
 static json_t *way_json(const tq_evaluation *v, size_t w) {
     const tq_way_result *r = &v->ways[w];
-    json_t *o = json_pack("{s:s, s:f}", "way", tq_eval_way_names[w], "supported", share(r->supported, r->sentences));
+    json_t *o = json_pack("{s:s, s:f, s:{s:I, s:I, s:I, s:I, s:I}}", "way", tq_eval_way_names[w], "supported",
+                          share(r->supported, r->sentences), "counts", "sentences", (json_int_t)r->sentences, "cited",
+                          (json_int_t)r->cited, "withheld", (json_int_t)r->withheld, "rightly_withheld",
+                          (json_int_t)r->rightly_withheld, "unanswerable", (json_int_t)r->unanswerable);
     if (!o) return NULL;
     if (r->compared) json_object_set_new(o, "answers", answers(r));
     if (r->cited) json_object_set_new(o, "citations", citations(r));

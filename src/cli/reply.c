@@ -70,6 +70,12 @@ tq_ask_options tq_cli_ask_options(tq_cli *cli, const tq_cli_answering *o) {
     return a;
 }
 
+void tq_cli_note_threshold(tq_cli *cli, const tq_rag *store) {
+    if (!store->facts.calibrated && !tq_options_given(&cli->set, "threshold"))
+        tq_cli_note(cli, "%s has no headings to learn a threshold from; %.2f is used (--threshold)", store->path,
+                    tq_quote_default_threshold(store));
+}
+
 /* --- text ------------------------------------------------------------------------------------------------------ */
 
 static void tell_left(tq_cli *cli, const tq_reply *r) {

@@ -16,6 +16,8 @@ typedef struct tq_cli_answering {
 extern const tq_option tq_cli_answering_table[];
 /* search and sampling are left as tq_ask_defaults has them. */
 tq_ask_options tq_cli_ask_options(tq_cli *cli, const tq_cli_answering *o);
+/* Says that the store has no threshold of its own, unless --threshold is given. */
+void tq_cli_note_threshold(tq_cli *cli, const tq_rag *store);
 
 /* The sources behind an answer, or the nearest place behind one that was withheld. Notes tell what was left out. */
 void tq_cli_print_sources(tq_cli *cli, const tq_reply *r);

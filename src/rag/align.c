@@ -15,23 +15,36 @@ static const struct tq_sentence *known(const tq_sentences *found, const struct t
     return NULL;
 }
 
-/* Vectors for the sentences that have none, in one go. */
+static toque_status fits_embedder(const tq_aligner *a, const char *text, bool *fits, toque_error *err) {
+    const tq_rag_embedder *e = a->s->embedder;
+    size_t prefix, tokens;
+    TQ_TRY(tq_count_tokens(e, a->s->store->mem, e->passage_prefix, strlen(e->passage_prefix), &prefix, err));
+    TQ_TRY(tq_count_tokens(e, a->s->store->mem, text, strlen(text), &tokens, err));
+    *fits = prefix + tokens <= (size_t)e->max_tokens;
+    return TOQUE_OK;
+}
+
+/* Vectors for the sentences that have none. One that is longer than the embedder takes (chunks have none, but whole
+ * documents may) is compared by its terms alone. */
 static toque_status add_vectors(tq_aligner *a, const tq_sentences *found, toque_error *err) {
     tq_sentences rest = {0};
+    bool fits;
     toque_status status = TOQUE_OK;
     for (size_t i = 0; i < a->list.n && status == TOQUE_OK; i++) {
         struct tq_sentence *x = &a->list.items[i];
         const struct tq_sentence *f = known(found, x);
-        if (f)
-            x->vector = f->vector;
-        else if (!TQ_GROW(a->s->store->mem, rest.items, rest.n, rest.cap))
-            status = TQ_NOMEM(err);
+        if (f) x->vector = f->vector;
+        if (f) continue;
+        status = fits_embedder(a, x->text, &fits, err);
+        if (status != TOQUE_OK || !fits) continue;
+        if (TQ_GROW(a->s->store->mem, rest.items, rest.n, rest.cap))
+            rest.items[rest.n++] = (struct tq_sentence){.text = x->text, .start = (int64_t)i};
         else
-            rest.items[rest.n++] = *x;
+            status = TQ_NOMEM(err);
     }
-    if (status == TOQUE_OK && rest.n) status = tq_sentences_prepare(a->s, &rest, &a->arena, err);
-    for (size_t i = 0, at = 0; i < a->list.n && status == TOQUE_OK; i++)
-        if (!a->list.items[i].vector) a->list.items[i].vector = rest.items[at++].vector;
+    if (status == TOQUE_OK && rest.n) status = tq_sentences_vectors(a->s, &rest, &a->arena, err);
+    for (size_t i = 0; i < rest.n && status == TOQUE_OK; i++)
+        a->list.items[rest.items[i].start].vector = rest.items[i].vector;
     tq_free(a->s->store->mem, rest.items);
     return status;
 }
@@ -144,20 +157,16 @@ static bool has_numbers(const tq_aligner *a, const char *text, size_t from, size
     return true;
 }
 
-/* The written sentence's vector, or none (*given false): no vectors, or it is longer than the embedder takes. */
+/* The written sentence's vector, or none (*given false): it is longer than the embedder takes. */
 static toque_status embed(const tq_aligner *a, const char *text, float *vector, bool *given, toque_error *err) {
-    const tq_rag_embedder *e = a->s->embedder;
-    tq_buf all;
-    size_t tokens;
-    tq_buf_init(&all, a->s->store->mem, SIZE_MAX / 4);
-    tq_buf_puts(&all, e->passage_prefix);
-    tq_buf_puts(&all, text);
-    const char *one = all.data;
-    toque_status status = tq_buf_status(&all, "a sentence", err);
-    if (status == TOQUE_OK) status = tq_count_tokens(e, a->s->store->mem, all.data, all.len, &tokens, err);
-    *given = status == TOQUE_OK && tokens <= (size_t)e->max_tokens;
-    if (*given) status = e->embed(e->self, &one, &all.len, 1, vector, err);
-    tq_buf_clear(&all);
+    struct tq_sentence x = {.text = text};
+    tq_sentences one = {.items = &x, .n = 1};
+    tq_arena arena;
+    tq_arena_init(&arena, a->s->store->mem, 1 << 12);
+    toque_status status = fits_embedder(a, text, given, err);
+    if (status == TOQUE_OK && *given) status = tq_sentences_vectors(a->s, &one, &arena, err);
+    if (status == TOQUE_OK && *given) memcpy(vector, x.vector, (size_t)a->s->embedder->dim * sizeof *vector);
+    tq_arena_clear(&arena);
     return status;
 }
 
@@ -174,11 +183,11 @@ static toque_status nearest(tq_aligner *a, weighted *w, const char *text, const 
             TQ_TRY(weigh(a, w, text, language, err));
         }
         double overlap = held(a, w, i, i + 1);
-        double near = vector ? a->s->store->ctx->k->dot(vector, x->vector, a->s->embedder->dim) : 0;
+        double near = vector && x->vector ? a->s->store->ctx->k->dot(vector, x->vector, a->s->embedder->dim) : 0;
         if (overlap + near <= most) continue;
         most = overlap + near;
         *best = i;
-        out->similarity = vector ? near : NAN;
+        out->similarity = vector && x->vector ? near : NAN;
     }
     return TOQUE_OK;
 }

@@ -95,17 +95,18 @@ static size_t whole_turns(const json_t *history, size_t keep) {
     return keep;
 }
 
-/* What a good answer looks like: short, from the right sentence, in its words. */
+/* What a good answer looks like: short, from the right sentence, in its words. In the other order, SmolLM2-135M put the
+ * option into its answers to other questions. */
 static const char *const shots[][2] = {
-    {"[1] Members may borrow five books at a time.\n"
-     "[2] The library opens at nine and closes at six, except on Sundays.\n"
-     "\nQuestion: When does the library close?",
-     "The library closes at six."},
     {"[1] -q, --quiet: Print nothing but errors.\n"
      "[2] -o FILE, --output FILE: Write the result to FILE instead of the terminal.\n"
      "[3] See also the manual of the editor.\n"
      "\nQuestion: Which option writes to a file?",
-     "The option -o FILE (--output FILE) writes the result to FILE."}};
+     "The option -o FILE (--output FILE) writes the result to FILE."},
+    {"[1] Members may borrow five books at a time.\n"
+     "[2] The library opens at nine and closes at six, except on Sundays.\n"
+     "\nQuestion: When does the library close?",
+     "The library closes at six."}};
 
 static bool add_message(json_t *messages, const char *role, const char *content) {
     return json_array_append_new(messages, json_pack("{s:s, s:s}", "role", role, "content", content)) == 0;

@@ -6,7 +6,7 @@
 
 #include "rag/sentence.h"
 
-enum { BATCH = 64 };
+enum { BATCH = 256 };
 #define NEAR_BEST 0.7 /* a second or third sentence scores at least this share of the best */
 
 double tq_quote_default_threshold(const tq_rag *store) {
@@ -39,38 +39,50 @@ toque_status tq_sentences_add(tq_sentences *list, tq_rag *store, const tq_passag
     return status;
 }
 
-static toque_status prepare_vectors(const tq_searcher *s, tq_sentences *list, tq_arena *arena, toque_error *err) {
-    const tq_rag_embedder *e = s->embedder;
-    size_t dim = (size_t)e->dim;
-    float *out = tq_arena_alloc(arena, list->n * dim + 1, sizeof *out);
-    tq_buf all;
-    if (!out) return TQ_NOMEM(err);
-    tq_buf_init(&all, s->store->mem, SIZE_MAX / 4);
-    toque_status status = TOQUE_OK;
-    for (size_t at = 0; at < list->n && status == TOQUE_OK; at += BATCH) {
-        size_t k = list->n - at < BATCH ? list->n - at : BATCH, starts[BATCH + 1], lengths[BATCH];
-        const char *texts[BATCH];
-        tq_buf_reset(&all);
-        for (size_t i = 0; i < k; i++) {
-            starts[i] = all.len;
-            tq_buf_puts(&all, e->passage_prefix);
-            tq_buf_puts(&all, list->items[at + i].text);
-            list->items[at + i].vector = out + (at + i) * dim;
-        }
-        starts[k] = all.len;
-        for (size_t i = 0; i < k; i++) {
-            texts[i] = all.data + starts[i];
-            lengths[i] = starts[i + 1] - starts[i];
-        }
-        status = tq_buf_status(&all, "sentences", err);
-        if (status == TOQUE_OK) status = e->embed(e->self, texts, lengths, k, out + at * dim, err);
+/* Vectors of items[which[0]], items[which[1]], ...: n of them, at most BATCH. */
+static toque_status embed_batch(const tq_rag_embedder *e, const tq_sentences *list, const size_t *which, size_t n,
+                                tq_buf *all, float *out, toque_error *err) {
+    size_t starts[BATCH + 1], lengths[BATCH];
+    const char *texts[BATCH];
+    tq_buf_reset(all);
+    for (size_t i = 0; i < n; i++) {
+        starts[i] = all->len;
+        tq_buf_puts(all, e->passage_prefix);
+        tq_buf_puts(all, list->items[which[i]].text);
     }
+    starts[n] = all->len;
+    for (size_t i = 0; i < n; i++) {
+        texts[i] = all->data + starts[i];
+        lengths[i] = starts[i + 1] - starts[i];
+    }
+    TQ_TRY(tq_buf_status(all, "sentences", err));
+    return e->embed(e->self, texts, lengths, n, out, err);
+}
+
+/* The same text, which chunks that overlap and copied documents have, is embedded once. */
+toque_status tq_sentences_vectors(const tq_searcher *s, tq_sentences *list, tq_arena *arena, toque_error *err) {
+    const tq_rag_embedder *e = s->embedder;
+    size_t dim = (size_t)e->dim, n = 0;
+    float *out = tq_arena_alloc(arena, list->n * dim + 1, sizeof *out);
+    size_t *which = tq_alloc(s->store->mem, list->n + 1, sizeof *which);
+    tq_buf all;
+    tq_buf_init(&all, s->store->mem, SIZE_MAX / 4);
+    toque_status status = out && which ? TOQUE_OK : TQ_NOMEM(err);
+    for (size_t i = 0; i < list->n && status == TOQUE_OK; i++) {
+        size_t j = 0;
+        while (j < n && strcmp(list->items[which[j]].text, list->items[i].text) != 0) j++;
+        if (j == n) which[n++] = i;
+        list->items[i].vector = out + j * dim;
+    }
+    for (size_t at = 0; at < n && status == TOQUE_OK; at += BATCH)
+        status = embed_batch(e, list, which + at, n - at < BATCH ? n - at : BATCH, &all, out + at * dim, err);
     tq_buf_clear(&all);
+    tq_free(s->store->mem, which);
     return status;
 }
 
 toque_status tq_sentences_prepare(const tq_searcher *s, tq_sentences *list, tq_arena *arena, toque_error *err) {
-    if (s->embedder) TQ_TRY(prepare_vectors(s, list, arena, err));
+    if (s->embedder) TQ_TRY(tq_sentences_vectors(s, list, arena, err));
     return tq_sentences_terms(s->store, list, arena, err);
 }
 

@@ -54,8 +54,8 @@ typedef struct tq_answer {
 
 /* Sentences are scored half by cosine with the question and half by the share of the question's terms (weighted by idf)
  * that they hold, in a store without vectors by that alone; a term that only a heading above the sentence holds counts
- * for TQ_HEADING_SHARE. Both halves because either alone is fooled: by what is near in meaning and tells something else,
- * and by other words for the same. The same words in another place are not quoted again. */
+ * for TQ_HEADING_SHARE. Both halves because either alone is fooled: by what is near in meaning and tells something
+ * else, and by other words for the same. The same words in another place are not quoted again. */
 #define TQ_WORDS_SHARE 0.5
 #define TQ_HEADING_SHARE 0.6
 toque_status tq_quote_answer(tq_searcher *s, tq_answer *answer, const char *text, const tq_quote_options *options,
@@ -81,6 +81,8 @@ toque_status tq_sentences_add(tq_sentences *list, tq_rag *store, const tq_passag
                               toque_error *err) TQ_MUST;
 /* Gives every sentence its terms, and its vector where the store has vectors, in arena. */
 toque_status tq_sentences_prepare(const tq_searcher *s, tq_sentences *list, tq_arena *arena, toque_error *err) TQ_MUST;
+/* Their vectors alone; the passages need not be known. */
+toque_status tq_sentences_vectors(const tq_searcher *s, tq_sentences *list, tq_arena *arena, toque_error *err) TQ_MUST;
 /* Gives them their terms, whether the store has vectors or not. */
 toque_status tq_sentences_terms(tq_rag *store, tq_sentences *list, tq_arena *arena, toque_error *err) TQ_MUST;
 /* Whether the terms, as tq_terms writes them, hold this one. */
