@@ -86,13 +86,20 @@ static toque_status tokenize(tq_chat *c, tq_tokens *list, toque_error *err) {
     return status;
 }
 
+/* Tokens that fit with the hats worn now. */
+static int context_now(const tq_chat *c) {
+    int most = tq_model_context(c->l.model, tq_cli_hats(&c->l));
+    return c->context < most ? c->context : most;
+}
+
 /* Nothing of a conversation is dropped behind its owner's back. */
 static toque_status check_room(const tq_chat *c, const tq_tokens *prompt, toque_error *err) {
-    if (prompt->len <= (size_t)c->context) return TOQUE_OK;
+    const int context = context_now(c);
+    if (prompt->len <= (size_t)context) return TOQUE_OK;
     return TQ_FAIL(err, ELIMIT,
                    "the conversation has %zu tokens and the context holds %d: your last message was taken back; "
                    "/clear starts anew, /save FILE keeps what was said%s",
-                   prompt->len, c->context,
+                   prompt->len, context,
                    c->context < c->l.model->config.context ? ", a larger --context holds more" : "");
 }
 
@@ -102,7 +109,8 @@ static void tell_end(tq_chat *c, const tq_generated *g, int most) {
     if (most == c->n)
         tq_cli_note(c->cli, "the answer was cut at -n %d tokens", c->n);
     else
-        tq_cli_warn(c->cli, "the context of %d tokens is full and the answer was cut; /clear starts anew", c->context);
+        tq_cli_warn(c->cli, "the context of %d tokens is full and the answer was cut; /clear starts anew",
+                    context_now(c));
 }
 
 toque_status tq_chat_add(tq_chat *c, const char *role, const char *text, size_t n, toque_error *err) {
@@ -130,7 +138,7 @@ static toque_status answer(tq_chat *c, toque_error *err) {
     TQ_GO(tokenize(c, &prompt, err));
     TQ_GO(check_room(c, &prompt, err));
     TQ_GO(tq_chat_open_session(c, err));
-    int room = c->context - (int)prompt.len + 1;
+    int room = context_now(c) - (int)prompt.len + 1;
     o.max_tokens = c->n && c->n < room ? c->n : room;
     TQ_GO(tq_generate(c->session, prompt.ids, (int)prompt.len, tq_cli_hats(&c->l), &c->sampling, &o, &g, err));
     status = p.status != TOQUE_OK ? p.status : tq_cli_write(c->cli, "\n", 1, err);

@@ -67,7 +67,7 @@ toque_status tq_writer_warm(const tq_writer *writer, const tq_ask_options *o, to
     tq_model *model = tq_session_model(writer->session);
     tq_prompt a, b = {.tokens.mem = &model->ctx->mem};
     tq_prompt_parts parts = {.system = o->system ? o->system : tq_ask_system, .shots = o->shots, .question = "x"};
-    size_t room = (size_t)tq_session_context(writer->session), n = 0;
+    size_t room = (size_t)tq_session_context(writer->session, writer->hats), n = 0;
     toque_status status = tq_prompt_make(&a, model, &parts, room, err);
     parts.question = "[1]";
     if (status == TOQUE_OK) status = tq_prompt_make(&b, model, &parts, room, err);
@@ -136,13 +136,13 @@ static void end_sentence(asking *a, size_t start, size_t end) {
     tq_reply_sentence *x = add_sentence(a, start, end);
     show(a, end);
     if (x) a->status = tq_align(&a->aligner, a->reply->text.data + start, end - start, x, a->err);
+    a->at = end;
     if (a->status != TOQUE_OK) return;
     if (x->supported) {
         snprintf(mark, sizeof mark, " [%d]", x->source + 1);
         a->reply->sources[x->source].cited = true;
     }
     say(a, mark, strlen(mark));
-    a->at = end;
     a->repeats = said_before(a, x);
 }
 
@@ -319,7 +319,7 @@ static toque_status make_prompt(asking *a, tq_prompt *prompt, tq_buf *lead, toqu
                              .shots = a->o->shots,
                              .question = a->question};
     size_t room = (size_t)r->room;
-    enum { TOKEN_BYTES = 16 }; /* no text has more bytes a token on average */
+    enum { TOKEN_BYTES = 16 }; /* a document with more bytes for a token of room is not even tried */
     if (a->o->lead && r->found.n) {
         tq_buf_puts(lead, "\"");
         tq_prompt_fence(lead, r->found.quotes[0].text, strlen(r->found.quotes[0].text), true);
@@ -346,6 +346,19 @@ static toque_status make_prompt(asking *a, tq_prompt *prompt, tq_buf *lead, toqu
     return tq_prompt_make(prompt, model, &parts, room, err);
 }
 
+/* Canceled from outside: what is there stays, its last sentence unchecked. */
+static toque_status break_off(asking *a) {
+    tq_buf *text = &a->reply->text;
+    size_t whole = end_of_text(text), start, end;
+    tq_buf_cut(text, whole);
+    show(a, whole);
+    while (a->status == TOQUE_OK && tq_sentence_next(text->data, a->at, whole, &start, &end)) {
+        add_sentence(a, start, end);
+        a->at = end;
+    }
+    return a->status;
+}
+
 static toque_status generate(asking *a, const tq_prompt *prompt, toque_error *err) {
     tq_reply *r = a->reply;
     tq_generated g;
@@ -365,8 +378,13 @@ static toque_status generate(asking *a, const tq_prompt *prompt, toque_error *er
     r->answer_tokens = (int)g.tokens.len;
     r->finish = g.finish;
     tq_generated_clear(&g);
+    if (status == TOQUE_OK && a->status == TOQUE_ECANCELED) { /* while a sentence was aligned */
+        a->status = TOQUE_OK;
+        r->finish = TQ_FINISH_CANCELED;
+    }
     if (status == TOQUE_OK) status = a->status;
     if (status != TOQUE_OK || a->stopped) return status;
+    if (r->finish == TQ_FINISH_CANCELED && !a->repeats) return break_off(a);
     if (!a->repeats) {
         release(a);
         TQ_TRY(tq_buf_status(&r->text, "the answer", err));
@@ -383,10 +401,11 @@ static toque_status write_answer(asking *a, toque_error *err) {
     tq_buf lead;
     tq_buf_init(&lead, a->s->store->mem, SIZE_MAX / 4);
     r->mode = TQ_ANSWER_WRITE;
-    r->room = tq_session_context(a->writer->session) - a->o->max_tokens + 1;
-    toque_status status = r->room > 0 ? make_prompt(a, &prompt, &lead, err)
-                                      : TQ_FAIL(err, ELIMIT, "an answer of %d tokens does not fit the context of %d",
-                                                a->o->max_tokens, tq_session_context(a->writer->session));
+    r->room = tq_session_context(a->writer->session, a->writer->hats) - a->o->max_tokens + 1;
+    toque_status status = r->room > 0
+                              ? make_prompt(a, &prompt, &lead, err)
+                              : TQ_FAIL(err, ELIMIT, "an answer of %d tokens does not fit the context of %d",
+                                        a->o->max_tokens, tq_session_context(a->writer->session, a->writer->hats));
     if (status == TOQUE_OK) {
         r->left_sources = r->n_sources - prompt.sources;
         r->left_messages = json_array_size(a->o->history) - prompt.messages;

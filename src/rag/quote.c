@@ -6,7 +6,7 @@
 
 #include "rag/sentence.h"
 
-enum { BATCH = 256 };
+enum { BATCH = 64 };
 #define NEAR_BEST 0.7 /* a second or third sentence scores at least this share of the best */
 
 double tq_quote_default_threshold(const tq_rag *store) {

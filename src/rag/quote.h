@@ -85,6 +85,8 @@ toque_status tq_sentences_prepare(const tq_searcher *s, tq_sentences *list, tq_a
 toque_status tq_sentences_vectors(const tq_searcher *s, tq_sentences *list, tq_arena *arena, toque_error *err) TQ_MUST;
 /* Gives them their terms, whether the store has vectors or not. */
 toque_status tq_sentences_terms(tq_rag *store, tq_sentences *list, tq_arena *arena, toque_error *err) TQ_MUST;
+/* Gives them their vectors alone, which needs no passages; the store has vectors. */
+toque_status tq_sentences_vectors(const tq_searcher *s, tq_sentences *list, tq_arena *arena, toque_error *err) TQ_MUST;
 /* Whether the terms, as tq_terms writes them, hold this one. */
 bool tq_holds_term(const char *terms, const char *term, size_t n);
 /* ln(1 + (chunks - df + 0.5) / (df + 0.5)) of a term in a store of so many chunks. */

@@ -272,6 +272,34 @@ static void a_written_answer_is_streamed_with_its_marks(void **state) {
     remove_store();
 }
 
+static bool cancel(void *arg, const char *text, size_t n) {
+    (void)text, (void)n;
+    atomic_store(&((tq_ctx *)arg)->canceled, true);
+    return true;
+}
+
+static void a_canceled_answer_stays_as_far_as_it_is(void **state) {
+    (void)state;
+    tq_rag *store = new_store(&tq_rag_embedder_none);
+    tq_searcher s;
+    tq_writer w = {0};
+    tq_reply r;
+    tq_ask_options o = writing();
+    o.on_text = cancel;
+    o.arg = ctx;
+    OK(tq_searcher_init(&s, store, NULL, err));
+    OK(tq_session_new(&w.session, model, 256, 0, err));
+    OK(tq_ask(&s, &w, &r, "anchors made of iron", &o, err));
+    atomic_store(&ctx->canceled, false);
+    assert_int_equal(r.finish, TQ_FINISH_CANCELED);
+    assert_true(r.text.len > 0 && r.n_sentences > 0 && r.sentences[r.n_sentences - 1].end == r.text.len);
+    tq_reply_clear(&r);
+    tq_session_free(w.session);
+    tq_searcher_clear(&s);
+    tq_rag_close(store);
+    remove_store();
+}
+
 static void auto_goes_by_the_record(void **state) {
     (void)state;
     tq_rag *store = new_store(&tq_rag_embedder_none);
@@ -359,6 +387,7 @@ int main(void) {
         cmocka_unit_test(sentences_are_aligned_by_words),
         cmocka_unit_test(sentences_are_aligned_by_words_and_vectors),
         cmocka_unit_test(a_written_answer_is_streamed_with_its_marks),
+        cmocka_unit_test(a_canceled_answer_stays_as_far_as_it_is),
         cmocka_unit_test(auto_goes_by_the_record),
         cmocka_unit_test(a_follow_up_is_searched_with_the_question_before),
         cmocka_unit_test(asking_survives_failing_allocations),
