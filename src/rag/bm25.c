@@ -19,7 +19,7 @@ static int prepare(tq_bm25 *q, const Fts5ExtensionApi *api, Fts5Context *fts) {
     for (int i = 0, n = api->xPhraseCount(fts); r == SQLITE_OK && i < n && i < TQ_BM25_MAX_TERMS; i++) {
         int64_t df = 0;
         r = api->xQueryPhrase(fts, i, &df, count_row);
-        q->idf[i] = log(1 + ((double)rows - (double)df + 0.5) / ((double)df + 0.5));
+        q->idf[i] = tq_bm25_idf((double)rows, (double)df);
     }
     q->ready = r == SQLITE_OK;
     return r;
@@ -64,27 +64,36 @@ toque_status tq_bm25_register(sqlite3 *db, tq_bm25 *bm25, toque_error *err) {
     return TOQUE_OK;
 }
 
-/* "a b a " as the query "a" OR "b", with how often each stands there. *n: how many there are. */
-static toque_status to_query(tq_bm25 *q, const char *terms, tq_buf *query, int *n, toque_error *err) {
-    const char *first[TQ_BM25_MAX_TERMS];
-    size_t lengths[TQ_BM25_MAX_TERMS];
+toque_status tq_bm25_terms(tq_bm25 *q, const char *terms, tq_bm25_term *list, int *n, toque_error *err) {
     *n = 0;
     for (const char *t = terms, *blank; (blank = strchr(t, ' ')); t = blank + 1) {
         size_t len = (size_t)(blank - t);
         int i = 0;
-        while (i < *n && (lengths[i] != len || memcmp(first[i], t, len) != 0)) i++;
+        while (i < *n && (list[i].len != len || memcmp(list[i].text, t, len) != 0)) i++;
         if (i < *n) {
             q->times[i]++;
             continue;
         }
         if (i == TQ_BM25_MAX_TERMS)
             return TQ_FAIL(err, ELIMIT, "the question has more than %d different words: shorten it", TQ_BM25_MAX_TERMS);
-        first[i] = t;
-        lengths[i] = len;
+        list[i] = (tq_bm25_term){t, len};
         q->times[i] = 1;
         ++*n;
+    }
+    return TOQUE_OK;
+}
+
+double tq_bm25_idf(double chunks, double with_term) {
+    return log(1 + (chunks - with_term + 0.5) / (with_term + 0.5));
+}
+
+/* "a b a " as the query "a" OR "b". *n: how many terms there are. */
+static toque_status to_query(tq_bm25 *q, const char *terms, tq_buf *query, int *n, toque_error *err) {
+    tq_bm25_term list[TQ_BM25_MAX_TERMS];
+    TQ_TRY(tq_bm25_terms(q, terms, list, n, err));
+    for (int i = 0; i < *n; i++) {
         tq_buf_puts(query, i ? " OR \"" : "\"");
-        tq_buf_put(query, t, len);
+        tq_buf_put(query, list[i].text, list[i].len);
         tq_buf_putc(query, '"');
     }
     return tq_buf_status(query, "the query", err);

@@ -22,11 +22,19 @@ typedef struct tq_bm25 {
     double idf[TQ_BM25_MAX_TERMS], mean_length;
 } tq_bm25;
 
+/* The different terms of a query (as tq_terms wrote them: each with a blank behind), into list (room for
+ * TQ_BM25_MAX_TERMS), and how often each stands there into bm25->times. ELIMIT over as many different ones. */
+typedef struct tq_bm25_term {
+    const char *text; /* into the query */
+    size_t len;
+} tq_bm25_term;
+toque_status tq_bm25_terms(tq_bm25 *bm25, const char *terms, tq_bm25_term *list, int *n, toque_error *err) TQ_MUST;
+double tq_bm25_idf(double chunks, double with_term);
+
 /* Makes SQL's tq_bm25(terms) known to the connection. bm25 must outlive db. */
 toque_status tq_bm25_register(sqlite3 *db, tq_bm25 *bm25, toque_error *err) TQ_MUST;
 
-/* The best chunks for terms (as tq_terms wrote them: each with a blank behind) into top. ELIMIT over
- * TQ_BM25_MAX_TERMS different ones. */
+/* The best chunks for terms into top. */
 toque_status tq_bm25_search(sqlite3 *db, tq_bm25 *bm25, tq_mem *mem, const char *terms, tq_top *top,
                             toque_error *err) TQ_MUST;
 
