@@ -8,7 +8,6 @@
 unset TOQUE_MODEL
 here=$(cd "$(dirname "$0")/../.." && pwd)
 cd "$work" || exit 1
-json() { python3 -c "import json,sys; d=[json.loads(l) for l in open(sys.argv[1])]; sys.exit(0 if eval(sys.argv[2]) else 1)" "$out" "$1"; }
 
 # Without a server
 run 1 rag list 'postgresql://nobody:secret@/x?host=/nowhere&password=secret2'
@@ -19,6 +18,7 @@ check "TOQUE_TEST_POSTGRES names the folder" test -x "${TOQUE_TEST_POSTGRES:-}/b
 [ -x "${TOQUE_TEST_POSTGRES:-}/bin/postgres" ] || finish
 check "the server starts" pg_start
 [ -n "${pg_url:-}" ] || finish
+json() { python3 -c "import json,sys; d=[json.loads(l) for l in open(sys.argv[1])]; sys.exit(0 if eval(sys.argv[2]) else 1)" "$out" "$1"; }
 
 run 1 rag list "$pg_url"
 ok "there is no store yet" err_has 'there is no store in postgresql://toque@/postgres'
