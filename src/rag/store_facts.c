@@ -57,6 +57,30 @@ done:
     return status;
 }
 
+toque_status tq_rag_remember_writing(tq_rag *store, const char *writer, double quote, double write, double p,
+                                     int64_t questions, toque_error *err) {
+    char *id = tq_arena_strndup(&store->arena, writer, strlen(writer));
+    if (!id) return TQ_NOMEM(err);
+    TQ_TRY(tq_rag_run(store, store->ops->begin, NULL, 0, NULL, NULL, err));
+    toque_status status;
+    TQ_GO(put_fact(store, "writer", writer, err));
+    TQ_GO(put_number(store, "quote_score", quote, err));
+    TQ_GO(put_number(store, "write_score", write, err));
+    TQ_GO(put_number(store, "write_p", p, err));
+    TQ_GO(put_number(store, "write_questions", (double)questions, err));
+    TQ_GO(tq_rag_run(store, "COMMIT", NULL, 0, NULL, NULL, err));
+    tq_rag_facts *f = &store->facts;
+    f->writer = id;
+    f->quote_score = quote;
+    f->write_score = write;
+    f->write_p = p;
+    f->write_questions = questions;
+    return TOQUE_OK;
+done:
+    tq_rag_roll_back(store);
+    return status;
+}
+
 toque_status tq_rag_forget_threshold(tq_rag *store, toque_error *err) {
     store->facts.calibrated = false;
     return tq_rag_run(store, "DELETE FROM facts WHERE key LIKE 'threshold%'", NULL, 0, NULL, NULL, err);
@@ -64,10 +88,26 @@ toque_status tq_rag_forget_threshold(tq_rag *store, toque_error *err) {
 
 /* --- reading --------------------------------------------------------------------------------------------- */
 
-enum { DIM, MAX_TOKENS, CHUNKER, TERMS, MODE, BUDGET, OVERLAP, THRESHOLD, AUC, PAIRS, NUMBERS };
-static const char *const keys[NUMBERS] = {"dim",           "max_tokens",     "chunker",       "terms",
-                                          "chunk_mode",    "chunk_budget",   "chunk_overlap", "threshold",
-                                          "threshold_auc", "threshold_pairs"};
+enum {
+    DIM,
+    MAX_TOKENS,
+    CHUNKER,
+    TERMS,
+    MODE,
+    BUDGET,
+    OVERLAP,
+    THRESHOLD,
+    AUC,
+    PAIRS,
+    QUOTE_SCORE,
+    WRITE_SCORE,
+    WRITE_P,
+    WRITE_QUESTIONS,
+    NUMBERS
+};
+static const char *const keys[NUMBERS] = {
+    "dim",       "max_tokens",    "chunker",         "terms",       "chunk_mode",  "chunk_budget", "chunk_overlap",
+    "threshold", "threshold_auc", "threshold_pairs", "quote_score", "write_score", "write_p",      "write_questions"};
 typedef struct reading {
     tq_rag *store;
     double number[NUMBERS];
@@ -84,6 +124,7 @@ static toque_status read_fact(void *arg, const tq_row *row, toque_error *err) {
     if (strcmp(key, #field) == 0 && !(f->field = tq_arena_strndup(&r->store->arena, value, row->len[1])))              \
         return TQ_NOMEM(err);
     TEXT_FACTS(X)
+    X(writer)
 #undef X
     return TOQUE_OK;
 }
@@ -93,6 +134,8 @@ toque_status tq_facts_read(tq_rag *store, toque_error *err) {
     const double *number = r.number;
     tq_rag_facts *f = &store->facts;
     TQ_TRY(tq_rag_run(store, "SELECT key, value FROM facts", NULL, 0, read_fact, &r, err));
+    const unsigned writing = 15u << QUOTE_SCORE;
+    if (!f->writer || (r.given & writing) != writing) f->writer = "";
     const unsigned needed = (1u << THRESHOLD) - 1;
 #define X(field) || !f->field
     if ((r.given & needed) != needed TEXT_FACTS(X)) return tq_store_damaged(store, "facts are missing", err);
@@ -106,6 +149,12 @@ toque_status tq_facts_read(tq_rag *store, toque_error *err) {
     f->max_tokens = (int64_t)number[MAX_TOKENS];
     f->chunk = (tq_chunk_options){(tq_chunk_mode)(int)number[MODE], (int)number[BUDGET], (int)number[OVERLAP]};
     if (f->chunk.mode > TQ_CHUNK_PARENT || f->dim > 1 << 16) return tq_store_damaged(store, "facts out of range", err);
+    if (*f->writer) {
+        f->quote_score = number[QUOTE_SCORE];
+        f->write_score = number[WRITE_SCORE];
+        f->write_p = number[WRITE_P];
+        f->write_questions = (int64_t)number[WRITE_QUESTIONS];
+    }
     f->calibrated = r.given >> THRESHOLD & 1 && r.given >> AUC & 1 && r.given >> PAIRS & 1;
     if (f->calibrated) {
         f->threshold = number[THRESHOLD];

@@ -291,6 +291,7 @@ static void every_choice_resumes_after_kill_to_the_same_bytes(void **state) {
     static const char *const choices[][8] = {
         {"--method", "dora", "--rank", "4", "--loraplus-lr-ratio", "4"},
         {"--rank", "4", "--rank-pattern", "q_proj=2", "--train-modules", "embed_tokens", "--rslora"},
+        {"--method", "vera", "--rank", "8"},
         {"--method", "ia3", "--label-smoothing", "0.1"},
         {"--rank", "4", "--targets", "auto:0.3"},
         {"--init", "pissa", "--rank", "4", "--targets", "q_proj,down_proj"},
@@ -299,6 +300,7 @@ static void every_choice_resumes_after_kill_to_the_same_bytes(void **state) {
         {"--method", "freeze", "--train-pattern", "*.mlp.*"},
         {"--method", "norms"},
         {"--method", "prefix", "--virtual-tokens", "6"},
+        {"--method", "prompt", "--prompt-init-text", "what is it?"},
         {"--optimizer", "adamw8bit", "--rank", "16", "--scheduler", "wsd", "--decay", "0.3"},
         {"--method", "full", "--optimizer", "adamw8bit", "--recompute", "off"},
         {"--method", "full", "--optimizer", "adamw8bit"},
