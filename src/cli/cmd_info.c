@@ -41,6 +41,9 @@ static json_t *optional(void) {
 #ifdef TQ_HAVE_LIBEDIT
     json_array_append_new(list, json_string("libedit"));
 #endif
+#ifdef TQ_HAVE_LIBPQ
+    json_array_append_new(list, json_string("libpq"));
+#endif
 #ifdef TQ_HAVE_GMIME
     json_array_append_new(list, json_string("gmime"));
 #endif

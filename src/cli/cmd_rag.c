@@ -66,7 +66,7 @@ static const tq_option add_table[] = {
      .type = TQ_OPT_TEXT,
      .offset = AT(sql),
      .value = "SELECT",
-     .help = "PATH is an SQLite file: a document for each row of this query"},
+     .help = "PATH is an SQLite file or a postgresql:// URL: a document for each row of this query"},
     {.key = "key",
      .type = TQ_OPT_TEXT,
      .offset = AT(key),
@@ -188,14 +188,18 @@ static toque_status check_shape(tq_cli *cli, const add_options *o, const tq_rag 
 
 static toque_status open_store(tq_cli *cli, tq_ctx *ctx, const add_options *o, const char *path, tq_rag **store,
                                tq_cli_embedder *embedder, adding *a, toque_error *err) {
-    bool is_there = tq_path_exists(path), anew = !is_there || o->reembed;
-    *store = NULL;
+    toque_error absent = {0};
+    toque_status found = tq_rag_open(store, ctx, path, true, &absent);
+    if (found != TOQUE_OK && found != TOQUE_ENOTFOUND) {
+        if (err) *err = absent;
+        return found;
+    }
+    bool is_there = found == TOQUE_OK, anew = !is_there || o->reembed;
     if (!is_there && !o->embedder)
         return tq_cli_usage(cli, err,
                             "%s is a new store: name its embedder with --embedder M, or --embedder none for search "
                             "by words only",
                             path);
-    if (is_there) TQ_TRY(tq_rag_open(store, ctx, path, true, err));
     const tq_rag_facts *f = is_there ? &(*store)->facts : NULL;
     const char *query = anew && tq_options_given(&cli->set, "query_prefix") ? o->query_prefix
                         : f                                                 ? f->query_prefix
@@ -307,6 +311,7 @@ static toque_status run_add(tq_cli *cli, void *given, toque_error *err) {
         if (a.started) tq_progress_end(&a.bar, NULL);
     }
     int64_t pairs;
+    if (status == TOQUE_OK && a.counts.chunks) status = tq_rag_settle(store, err);
     if (status == TOQUE_OK && a.counts.chunks) status = tq_calibrate(store, embedder.e, &pairs, err);
     if (status == TOQUE_OK) status = print_counts(cli, &a, store, err);
     size_t failed = a.counts.documents[TQ_FAILED];
@@ -326,11 +331,13 @@ const tq_command tq_cmd_rag_add = {
     .summary = "Add documents to a store, or bring them up to date",
     .usage = "STORE PATH|URL|-... [--embedder M]",
     .about =
-        "STORE is one file, made by the first rag add. PATH is a file or a folder: text, Markdown, HTML, PDF, docx,\n"
-        "odt, xlsx, pptx, CSV, JSON, source code, man pages, mail; - is standard input. What has not changed is left\n"
-        "alone, what has changed is replaced, and what is gone from a folder leaves the store. A file that cannot be\n"
-        "read is reported, the others go on, and the exit status is 1. --json prints {\"added\", \"changed\",\n"
-        "\"unchanged\", \"removed\", \"skipped\", \"failed\": [{\"document\", \"error\"}], \"chunks\", \"threshold\"}.",
+        "STORE is one file, made by the first rag add, or a PostgreSQL database (postgresql://USER@HOST/DATABASE).\n"
+        "PATH is a file or a folder: text, Markdown, HTML, PDF, docx, odt, xlsx, pptx, CSV, JSON, source code, man\n"
+        "pages, mail; - is standard input. What has not changed is left alone, what has changed is replaced, and what\n"
+        "is gone from a folder leaves the store. A file that cannot be read is reported, the others go on, and the "
+        "exit\n"
+        "status is 1. --json prints {\"added\", \"changed\", \"unchanged\", \"removed\", \"skipped\",\n"
+        "\"failed\": [{\"document\", \"error\"}], \"chunks\", \"threshold\"}.",
     .example = "toque rag add docs.db --embedder none /usr/share/doc/debian-faq\n"
                "toque rag add docs.db handbook.pdf notes/ --exclude '*.bak' --meta team=support\n"
                "toque rag add shop.db shop.sqlite --sql 'SELECT id, title, text FROM articles' --embedder none",

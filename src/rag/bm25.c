@@ -21,7 +21,7 @@ static int prepare(tq_bm25 *q, const Fts5ExtensionApi *api, Fts5Context *fts) {
     for (int i = 0, n = api->xPhraseCount(fts); r == SQLITE_OK && i < n && i < q->n; i++) {
         int64_t df = 0;
         r = api->xQueryPhrase(fts, i, &df, count_row);
-        q->idf[i] = log(1 + ((double)rows - (double)df + 0.5) / ((double)df + 0.5));
+        q->idf[i] = tq_bm25_idf((double)rows, (double)df);
     }
     q->ready = r == SQLITE_OK;
     return r;
@@ -66,52 +66,66 @@ toque_status tq_bm25_register(sqlite3 *db, tq_bm25 *bm25, toque_error *err) {
     return TOQUE_OK;
 }
 
-typedef struct term {
-    const char *at;
-    size_t len;
-} term;
-
 static int by_text(const void *a, const void *b) {
-    const term *x = a, *y = b;
-    int order = memcmp(x->at, y->at, x->len < y->len ? x->len : y->len);
+    const tq_bm25_term *x = a, *y = b;
+    int order = memcmp(x->text, y->text, x->len < y->len ? x->len : y->len);
     return order ? order : (x->len > y->len) - (x->len < y->len);
 }
 
-/* "b a b " as the query "a" OR "b", with how often each stands there. */
-static toque_status to_query(tq_bm25 *q, tq_mem *mem, const char *terms, tq_buf *query, toque_error *err) {
+double tq_bm25_idf(double chunks, double with_term) {
+    return log(1 + (chunks - with_term + 0.5) / (with_term + 0.5));
+}
+
+toque_status tq_bm25_begin(tq_bm25 *q, tq_mem *mem, const char *terms, tq_bm25_term **list, toque_error *err) {
     size_t n = 0, most = 1;
     for (const char *t = terms; (t = strchr(t, ' ')); t++) most++;
     q->n = 0;
     q->times = tq_alloc(mem, most, sizeof *q->times);
     q->idf = tq_alloc(mem, most, sizeof *q->idf);
-    term *list = tq_alloc(mem, most, sizeof *list);
-    toque_status status = q->times && q->idf && list && most <= INT_MAX ? TOQUE_OK : TQ_NOMEM(err);
-    if (status != TOQUE_OK) goto done;
+    tq_bm25_term *all = *list = tq_alloc(mem, most, sizeof *all);
+    if (!q->times || !q->idf || !all || most > INT_MAX) {
+        tq_bm25_end(q, mem, all);
+        return TQ_NOMEM(err);
+    }
     for (const char *t = terms, *blank; (blank = strchr(t, ' ')); t = blank + 1)
-        list[n++] = (term){t, (size_t)(blank - t)};
-    if (n) qsort(list, n, sizeof *list, by_text);
+        all[n++] = (tq_bm25_term){t, (size_t)(blank - t)};
+    if (n) qsort(all, n, sizeof *all, by_text);
     for (size_t i = 0; i < n; i++) {
-        if (i && by_text(&list[i - 1], &list[i]) == 0) {
+        if (q->n && by_text(&all[q->n - 1], &all[i]) == 0) {
             q->times[q->n - 1]++;
             continue;
         }
-        tq_buf_puts(query, i ? " OR \"" : "\"");
-        tq_buf_put(query, list[i].at, list[i].len);
-        tq_buf_putc(query, '"');
+        all[q->n] = all[i];
         q->times[q->n++] = 1;
     }
-    status = tq_buf_status(query, "the query", err);
-done:
+    return TOQUE_OK;
+}
+
+void tq_bm25_end(tq_bm25 *q, tq_mem *mem, tq_bm25_term *list) {
     tq_free(mem, list);
-    return status;
+    tq_free(mem, q->times);
+    tq_free(mem, q->idf);
+    q->times = q->idf = NULL;
+}
+
+/* The terms a and b as the query "a" OR "b". */
+static toque_status to_query(const tq_bm25 *q, const tq_bm25_term *list, tq_buf *query, toque_error *err) {
+    for (int i = 0; i < q->n; i++) {
+        tq_buf_puts(query, i ? " OR \"" : "\"");
+        tq_buf_put(query, list[i].text, list[i].len);
+        tq_buf_putc(query, '"');
+    }
+    return tq_buf_status(query, "the query", err);
 }
 
 toque_status tq_bm25_search(sqlite3 *db, tq_bm25 *bm25, tq_mem *mem, const char *terms, tq_top *top, toque_error *err) {
     tq_buf query;
     sqlite3_stmt *s = NULL;
+    tq_bm25_term *list;
     toque_status status;
+    TQ_TRY(tq_bm25_begin(bm25, mem, terms, &list, err));
     tq_buf_init(&query, mem, SIZE_MAX / 4);
-    TQ_GO(to_query(bm25, mem, terms, &query, err));
+    TQ_GO(to_query(bm25, list, &query, err));
     if (!bm25->n) goto done;
     bm25->ready = false;
     TQ_GO(tq_sql_prepare(db, &s, "SELECT rowid, tq_bm25(terms) FROM terms WHERE terms MATCH ?", err));
@@ -125,8 +139,6 @@ toque_status tq_bm25_search(sqlite3 *db, tq_bm25 *bm25, tq_mem *mem, const char 
 done:
     sqlite3_finalize(s);
     tq_buf_clear(&query);
-    tq_free(mem, bm25->times);
-    tq_free(mem, bm25->idf);
-    bm25->times = bm25->idf = NULL;
+    tq_bm25_end(bm25, mem, list);
     return status;
 }

@@ -22,10 +22,21 @@ typedef struct tq_bm25 {
     double mean_length;
 } tq_bm25;
 
+/* The different terms of a query (as tq_terms wrote them: each with a blank behind), however many, sorted: bm25->n of
+ * them, with how often each stands there in bm25->times and room for their idf. tq_bm25_end frees what begin made. */
+typedef struct tq_bm25_term {
+    const char *text; /* into the query */
+    size_t len;
+} tq_bm25_term;
+toque_status tq_bm25_begin(tq_bm25 *bm25, tq_mem *mem, const char *terms, tq_bm25_term **list,
+                           toque_error *err) TQ_MUST;
+void tq_bm25_end(tq_bm25 *bm25, tq_mem *mem, tq_bm25_term *list);
+double tq_bm25_idf(double chunks, double with_term);
+
 /* Makes SQL's tq_bm25(terms) known to the connection. bm25 must outlive db. */
 toque_status tq_bm25_register(sqlite3 *db, tq_bm25 *bm25, toque_error *err) TQ_MUST;
 
-/* The best chunks for terms (as tq_terms wrote them: each with a blank behind), however many, into top. */
+/* The best chunks for terms, however many, into top. */
 toque_status tq_bm25_search(sqlite3 *db, tq_bm25 *bm25, tq_mem *mem, const char *terms, tq_top *top,
                             toque_error *err) TQ_MUST;
 

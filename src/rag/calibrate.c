@@ -38,31 +38,34 @@ static size_t keep_unique(sample *list, size_t n) {
     return kept;
 }
 
+typedef struct sampling {
+    tq_rag *store;
+    sample *list;
+    size_t n;
+    int64_t seen, step;
+    tq_arena *arena;
+} sampling;
+
+static toque_status take_sample(void *arg, const tq_row *row, toque_error *err) {
+    sampling *s = arg;
+    if (s->seen++ % s->step || s->n == LOOKED_AT) return TOQUE_OK;
+    sample *x = &s->list[s->n];
+    TQ_TRY(tq_rag_passage(s->store, tq_chunk_id(tq_row_number(row, 0), tq_row_number(row, 1)), s->arena, &x->passage,
+                          err));
+    x->question = last_heading(&x->passage);
+    if (x->question && x->passage.text_len > 0) s->n++;
+    return TOQUE_OK;
+}
+
 /* Passages with headings of their own, evenly over the store. */
 static toque_status take_samples(tq_rag *store, sample *list, size_t *n, tq_arena *arena, toque_error *err) {
     int64_t total;
-    sqlite3_stmt *s;
-    toque_status status;
-    *n = 0;
     TQ_TRY(tq_rag_number(store, "SELECT count(*) FROM chunks WHERE heading <> ''", &total, err));
-    TQ_TRY(
-        tq_sql_prepare(store->db, &s, "SELECT document, ordinal FROM chunks WHERE heading <> '' ORDER BY 1, 2", err));
-    int64_t step = total > LOOKED_AT ? total / LOOKED_AT : 1;
-    for (int64_t i = 0; *n < LOOKED_AT; i++) {
-        bool row;
-        TQ_GO(tq_sql_step(s, &row, err));
-        if (!row) break;
-        if (i % step) continue;
-        sample *x = &list[*n];
-        TQ_GO(tq_rag_passage(store, tq_chunk_id(sqlite3_column_int64(s, 0), sqlite3_column_int64(s, 1)), arena,
-                             &x->passage, err));
-        x->question = last_heading(&x->passage);
-        if (x->question && x->passage.text_len > 0) ++*n;
-    }
-    *n = keep_unique(list, *n);
-done:
-    sqlite3_finalize(s);
-    return status;
+    sampling s = {.store = store, .list = list, .step = total > LOOKED_AT ? total / LOOKED_AT : 1, .arena = arena};
+    TQ_TRY(tq_rag_run(store, "SELECT document, ordinal FROM chunks WHERE heading <> '' ORDER BY 1, 2", NULL, 0,
+                      take_sample, &s, err));
+    *n = keep_unique(list, s.n);
+    return TOQUE_OK;
 }
 
 static double best_score(const struct tq_sentence *items, size_t n) {

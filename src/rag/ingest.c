@@ -47,18 +47,13 @@ toque_status tq_ingester_init(tq_ingester *g, const tq_ingest *in, const char *r
     *g = (tq_ingester){.in = in, .counts = counts, .err = err, .root = root};
     snprintf(g->tag, sizeof g->tag, "%s%.20s%s%.20s", in->format ? "+format=" : "", in->format ? in->format->name : "",
              in->language ? "+language=" : "", in->language ? in->language : "");
-    return tq_sql_exec(in->store->db,
-                       "CREATE TEMP TABLE IF NOT EXISTS seen(uri TEXT PRIMARY KEY) WITHOUT ROWID; DELETE FROM seen",
-                       err);
+    TQ_TRY(
+        tq_rag_run(in->store, "CREATE TEMP TABLE IF NOT EXISTS seen(uri TEXT PRIMARY KEY)", NULL, 0, NULL, NULL, err));
+    return tq_rag_run(in->store, "DELETE FROM seen", NULL, 0, NULL, NULL, err);
 }
 
 static toque_status see(tq_ingester *g, const char *uri) {
-    sqlite3_stmt *s;
-    TQ_TRY(tq_sql_prepare(g->in->store->db, &s, "INSERT OR IGNORE INTO seen VALUES(?)", g->err));
-    tq_sql_text(s, 1, uri);
-    toque_status status = tq_sql_run(s, g->err);
-    sqlite3_finalize(s);
-    return status;
+    return tq_rag_run(g->in->store, "INSERT INTO seen VALUES($1) ON CONFLICT DO NOTHING", &uri, 1, NULL, NULL, g->err);
 }
 
 /* --- comparing ------------------------------------------------------------------------------------------------- */
@@ -313,28 +308,33 @@ toque_status tq_ingester_offer(tq_ingester *g, const char *uri, const char *name
 
 /* --- the end --------------------------------------------------------------------------------------------------- */
 
+typedef struct missing {
+    tq_mem *mem;
+    int64_t id;
+    char *uri;
+} missing;
+
+static toque_status take_missing(void *arg, const tq_row *row, toque_error *err) {
+    missing *m = arg;
+    m->id = tq_row_number(row, 0);
+    m->uri = tq_strdup(m->mem, row->text[1]);
+    return m->uri ? TOQUE_OK : TQ_NOMEM(err);
+}
+
 /* Documents of this root that were not seen. */
 static toque_status remove_missing(tq_ingester *g) {
-    sqlite3_stmt *s;
-    toque_status status;
-    TQ_TRY(tq_sql_prepare(g->in->store->db, &s,
-                          "SELECT id, uri FROM documents WHERE root = ? AND uri NOT IN (SELECT uri FROM seen) LIMIT 1",
-                          g->err));
-    for (bool row;;) {
-        tq_sql_text(s, 1, g->root);
-        TQ_GO(tq_sql_step(s, &row, g->err));
-        if (!row) break;
-        int64_t id = sqlite3_column_int64(s, 0);
-        char *uri = tq_strdup(g->in->store->mem, tq_sql_column(s, 1));
-        sqlite3_reset(s);
-        status = uri ? tq_rag_remove(g->in->store, id, g->err) : TQ_NOMEM(g->err);
-        if (status == TOQUE_OK) report(g, uri, TQ_REMOVED, NULL);
-        tq_free(g->in->store->mem, uri);
-        if (status != TOQUE_OK) break;
+    tq_rag *store = g->in->store;
+    for (;;) {
+        missing m = {.mem = store->mem};
+        TQ_TRY(tq_rag_run(store,
+                          "SELECT id, uri FROM documents WHERE root = $1 AND uri NOT IN (SELECT uri FROM seen) LIMIT 1",
+                          &g->root, 1, take_missing, &m, g->err));
+        if (!m.uri) return TOQUE_OK;
+        toque_status status = tq_rag_remove(store, m.id, g->err);
+        if (status == TOQUE_OK) report(g, m.uri, TQ_REMOVED, NULL);
+        tq_free(store->mem, m.uri);
+        TQ_TRY(status);
     }
-done:
-    sqlite3_finalize(s);
-    return status;
 }
 
 toque_status tq_ingester_finish(tq_ingester *g, toque_status status) {

@@ -45,8 +45,8 @@ typedef struct tq_ingest {
  * "standard input"). ENOTFOUND when it is not there; ECANCELED when ctx->canceled was set: what was done is kept. */
 toque_status tq_ingest_path(const tq_ingest *in, const char *path, const char *name, tq_ingest_counts *counts,
                             toque_error *err) TQ_MUST;
-/* The rows of a SELECT over an SQLite file, each a document "path#key": key is the column that names a row (NULL: the
- * first); a column `title` is the title, the others are text. */
+/* The rows of a SELECT over an SQLite file or a PostgreSQL database (postgresql://...), each a document "path#key": key
+ * is the column that names a row (NULL: the first); a column `title` is the title, the others are text. */
 toque_status tq_ingest_sql(const tq_ingest *in, const char *path, const char *sql, const char *key,
                            tq_ingest_counts *counts, toque_error *err) TQ_MUST;
 
@@ -83,6 +83,17 @@ toque_status tq_ingester_take(tq_ingester *g, const char *uri, const char hash[6
 /* *same: the store has uri with this hash. Its size and time are brought up to date. */
 toque_status tq_ingester_has(tq_ingester *g, const char *uri, const char hash[65], int64_t size, int64_t mtime,
                              bool *same) TQ_MUST;
+/* A row of a table as a document "path#key"; values: texts, NULL for SQL's. */
+typedef struct tq_sql_row {
+    const char *const *names, *const *values;
+    int n;
+} tq_sql_row;
+toque_status tq_ingester_row(tq_ingester *g, const tq_sql_row *row, int key, const char *path,
+                             const char *format) TQ_MUST;
+/* The column of this name (NULL: the first), of n of which one at least is left for text. */
+toque_status tq_sql_key(const char *const *names, int n, const char *key, int *column, toque_error *err) TQ_MUST;
+toque_status tq_ingest_pg(const tq_ingest *in, const char *url, const char *sql, const char *key,
+                          tq_ingest_counts *counts, toque_error *err) TQ_MUST;
 void tq_ingester_failed(tq_ingester *g, const char *uri, tq_outcome outcome, const char *message);
 
 #endif

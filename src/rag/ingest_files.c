@@ -137,7 +137,7 @@ static toque_status add_url(tq_ingester *g, const char *url) {
     int held = -1;
     tq_buf part;
     tq_buf_init(&part, mem, 1 << 16);
-    tq_buf_printf(&part, "%s.fetched", g->in->store->path);
+    tq_buf_printf(&part, "%s.fetched", g->in->store->scratch);
     toque_status status = tq_buf_status(&part, "a name", g->err);
     const tq_fetch fetch = {.url = url, .part = part.data};
     if (status == TOQUE_OK) status = tq_fetch_file(&fetch, mem, &held, sha, g->err);

@@ -106,8 +106,10 @@ static toque_status query_vector(tq_searcher *s, const char *text, const char *p
 
 static toque_status vector_stage(tq_searcher *s, const char *text, const char *passage, const tq_bitmap *allowed,
                                  tq_top *top, float *query, toque_error *err) {
-    if (!s->vectors.store) TQ_TRY(tq_vectors_load(&s->vectors, s->store, err));
+    if (!s->embedder) return needs_vectors(s, err);
+    if (!s->vectors.store && !s->store->ops->nearest) TQ_TRY(tq_vectors_load(&s->vectors, s->store, err));
     TQ_TRY(query_vector(s, text, passage, query, err));
+    if (s->store->ops->nearest) return s->store->ops->nearest(s->store, query, allowed, top, err);
     return tq_vectors_search(&s->vectors, query, allowed, top, err);
 }
 
@@ -145,23 +147,25 @@ static void drop_repeated(tq_buf *out, size_t from) {
     tq_buf_cut(out, to);
 }
 
+typedef struct asking {
+    tq_rag *store;
+    const char *spoken, *text;
+    tq_buf *out;
+} asking;
+
+static toque_status ask_in(void *arg, const tq_row *row, toque_error *err) {
+    const asking *a = arg;
+    size_t before = a->out->len;
+    TQ_TRY(terms_in(a->store, row->text[0], a->spoken, a->text, a->out, err));
+    if (before) drop_repeated(a->out, before);
+    return TOQUE_OK;
+}
+
 toque_status tq_query_terms(tq_rag *store, const char *text, const char *language, tq_buf *out, toque_error *err) {
     if (language) return terms_in(store, language, language, text, out, err);
-    const char *spoken = tq_detect_language(text, strlen(text));
-    sqlite3_stmt *s;
-    TQ_TRY(tq_sql_prepare(store->db, &s,
-                          "SELECT language, count(*) FROM documents GROUP BY language ORDER BY 2 DESC LIMIT 8", err));
-    toque_status status;
-    for (bool row;;) {
-        TQ_GO(tq_sql_step(s, &row, err));
-        if (!row) break;
-        size_t before = out->len;
-        TQ_GO(terms_in(store, tq_sql_column(s, 0), spoken, text, out, err));
-        if (before) drop_repeated(out, before);
-    }
-done:
-    sqlite3_finalize(s);
-    return status;
+    asking a = {store, tq_detect_language(text, strlen(text)), text, out};
+    return tq_rag_run(store, "SELECT language, count(*) FROM documents GROUP BY language ORDER BY 2 DESC LIMIT 8", NULL,
+                      0, ask_in, &a, err);
 }
 
 static toque_status bm25_stage(tq_searcher *s, const char *text, const tq_search_options *o, const tq_bitmap *allowed,
@@ -173,7 +177,7 @@ static toque_status bm25_stage(tq_searcher *s, const char *text, const tq_search
     store->bm25.b = o->b;
     store->bm25.allowed = allowed;
     toque_status status = tq_query_terms(store, text, o->language, &terms, err);
-    if (status == TOQUE_OK) status = tq_bm25_search(store->db, &store->bm25, store->mem, terms.data, top, err);
+    if (status == TOQUE_OK) status = store->ops->words(store, terms.data ? terms.data : "", top, err);
     if (status == TOQUE_OK) tq_top_sort(top);
     store->bm25.allowed = NULL;
     tq_buf_clear(&terms);

@@ -1,146 +1,60 @@
-/* The store: making, opening, checking, and its statements. See store.h. (store_write.c, store_read.c: documents in and
- * out) */
+/* The store: what both kinds share of opening, checking and asking. See store.h. (store_sqlite.c, store_pg.c: the
+ * kinds; store_read.c: documents out of it) */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
 #include "rag/store_impl.h"
 
-#include <errno.h>
-#include <stdio.h>
-#include <string.h>
-#include <unistd.h>
-
-#include "base/io.h"
-
-enum { BUSY_MS = 20000 };
-
-static const char *const texts[TQ_SQL_STATEMENTS] = {
-    [TQ_SQL_FIND] = "SELECT id, hash, size, mtime, root FROM documents WHERE uri = ?",
-    [TQ_SQL_INSERT_DOCUMENT] =
-        "INSERT INTO documents(uri, root, hash, size, mtime, format, title, language, chunks, blocks, text)"
-        " VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-    [TQ_SQL_INSERT_PAIR] = "INSERT OR REPLACE INTO metadata VALUES(?, ?, ?)",
-    [TQ_SQL_INSERT_CHUNK] = "INSERT INTO chunks VALUES(?, ?, ?, ?, ?, ?, ?, ?)",
-    [TQ_SQL_INSERT_VECTORS] = "INSERT INTO vectors VALUES(?, ?, ?, ?)",
-    [TQ_SQL_INSERT_TERMS] = "INSERT INTO terms(rowid, passage) VALUES(?, ?)",
-    [TQ_SQL_DELETE_TERMS] = "INSERT INTO terms(terms, rowid, passage) VALUES('delete', ?, ?)",
-    [TQ_SQL_DELETE_DOCUMENT] = "DELETE FROM documents WHERE id = ?",
-    [TQ_SQL_TOUCH] = "UPDATE documents SET size = ?, mtime = ? WHERE id = ?",
-    [TQ_SQL_CHUNKS_OF] = "SELECT ordinal, start, end, heading FROM chunks WHERE document = ?",
-    [TQ_SQL_TEXT_OF] = "SELECT language, text FROM documents WHERE id = ?",
-    [TQ_SQL_DOCUMENT] = "SELECT title, blocks, text FROM documents WHERE id = ?",
-    [TQ_SQL_PAIRS_OF] = "SELECT key, value FROM metadata WHERE document = ?",
-    [TQ_SQL_FREQUENCY] = "SELECT doc FROM temp.vocabulary WHERE term = ?",
-    [TQ_SQL_PASSAGE] =
-        "SELECT d.uri, d.title, d.language, c.heading, c.start, c.end, c.context_start, c.context_end, c.page,"
-        " substr(d.text, c.start + 1, c.end - c.start),"
-        " CASE WHEN c.context_end - c.context_start = c.end - c.start THEN NULL"
-        " ELSE substr(d.text, c.context_start + 1, c.context_end - c.context_start) END"
-        " FROM chunks c JOIN documents d ON d.id = c.document WHERE c.document = ? AND c.ordinal = ?",
-};
-
-toque_status tq_rag_statement(tq_rag *store, int which, sqlite3_stmt **s, toque_error *err) {
-    if (!store->statements[which]) TQ_TRY(tq_sql_prepare(store->db, &store->statements[which], texts[which], err));
-    *s = store->statements[which];
-    sqlite3_reset(*s);
-    return TOQUE_OK;
-}
-
-/* --- opening --------------------------------------------------------------------------------------------- */
-
-static toque_status start(tq_rag **result, tq_ctx *ctx, const char *path, int flags, toque_error *err) {
-    *result = NULL;
+toque_status tq_store_new(tq_rag **result, tq_ctx *ctx, const char *path, const tq_store_ops *ops, toque_error *err) {
     tq_rag *store = TQ_NEW(&ctx->mem, tq_rag);
+    *result = NULL;
     if (!store) return TQ_NOMEM(err);
     store->ctx = ctx;
     store->mem = &ctx->mem;
+    store->ops = ops;
     tq_arena_init(&store->arena, store->mem, 4096);
-    store->path = tq_arena_strndup(&store->arena, path, strlen(path));
-    toque_status status = store->path ? TOQUE_OK : TQ_NOMEM(err);
-    if (status == TOQUE_OK && sqlite3_open_v2(path, &store->db, flags, NULL) != SQLITE_OK)
-        status = store->db ? tq_sql_fail(store->db, err) : TQ_NOMEM(err);
-    if (status == TOQUE_OK) {
-        sqlite3_busy_timeout(store->db, BUSY_MS);
-        sqlite3_extended_result_codes(store->db, 1);
-        sqlite3_db_config(store->db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
-        sqlite3_db_config(store->db, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, NULL);
-        status = tq_sql_exec(store->db,
-                             "PRAGMA foreign_keys = ON; PRAGMA synchronous = NORMAL;"
-                             "PRAGMA cache_size = -65536",
-                             err);
+    tq_arena_init(&store->found, store->mem, 4096);
+    store->path = store->scratch = tq_arena_strndup(&store->arena, path, strlen(path));
+    if (store->path) {
+        *result = store;
+        return TOQUE_OK;
     }
-    if (status == TOQUE_OK) status = tq_bm25_register(store->db, &store->bm25, err);
-    if (status == TOQUE_OK)
-        *result = store;
-    else
-        tq_rag_close(store);
-    return status;
+    tq_store_free(store);
+    return TQ_NOMEM(err);
 }
 
-toque_status tq_rag_open(tq_rag **result, tq_ctx *ctx, const char *path, bool write, toque_error *err) {
-    *result = NULL;
-    if (!tq_path_exists(path))
-        return TQ_FAIL(err, ENOTFOUND, "there is no store %s: make one with toque rag add %s PATH...", path, path);
-    if (tq_path_is_dir(path)) return TQ_FAIL(err, EINVAL, "%s is a folder; a store is a file", path);
-    tq_rag *store;
-    /* A reader of a WAL file writes to the file beside it; where it may not, the file is read as it stands. */
-    bool may_write = access(path, W_OK) == 0;
-    TQ_TRY(start(&store, ctx, path, write || may_write ? SQLITE_OPEN_READWRITE : SQLITE_OPEN_READONLY, err));
-    toque_status status = tq_schema_load(store, write, err);
-    if (status == TOQUE_OK)
-        *result = store;
-    else
-        tq_rag_close(store);
-    return status;
+void tq_store_free(tq_rag *store) {
+    tq_mem *mem = store->mem;
+    for (int i = 0; i < store->n_analyzers; i++) tq_analyzer_free(store->analyzers[i].analyzer);
+    tq_arena_clear(&store->arena);
+    tq_arena_clear(&store->found);
+    tq_free(mem, store);
 }
 
-/* An empty store in a file of its own, closed again. */
-static toque_status make_file(tq_ctx *ctx, const char *path, const tq_rag_embedder *e, const tq_chunk_options *chunk,
-                              toque_error *err) {
-    tq_rag *store;
-    unlink(path); /* of a process that had this number before */
-    TQ_TRY(start(&store, ctx, path, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, err));
-    toque_status status = tq_schema_create(store, e, chunk, err);
-    tq_rag_close(store);
-    return status;
+bool tq_is_pg(const char *path) {
+    return strncmp(path, "postgresql://", 13) == 0 || strncmp(path, "postgres://", 11) == 0;
 }
 
-toque_status tq_rag_create(tq_rag **result, tq_ctx *ctx, const char *path, const tq_rag_embedder *e,
+toque_status tq_rag_open(tq_rag **store, tq_ctx *ctx, const char *path, bool write, toque_error *err) {
+    return tq_is_pg(path) ? tq_pg_open(store, ctx, path, err) : tq_sqlite_open(store, ctx, path, write, err);
+}
+
+toque_status tq_rag_create(tq_rag **store, tq_ctx *ctx, const char *path, const tq_rag_embedder *e,
                            const tq_chunk_options *chunk, toque_error *err) {
-    *result = NULL;
-    if (tq_path_exists(path)) return TQ_FAIL(err, EINVAL, "%s is there already", path);
+    *store = NULL;
     if (chunk->budget < 16 || chunk->budget > e->max_tokens || chunk->overlap < 0 || chunk->overlap * 2 > chunk->budget)
         return TQ_FAIL(err, EINVAL,
                        "chunks of %d tokens that share %d are not possible: from 16 to %d (what the embedder "
                        "takes), and at most half of it shared",
                        chunk->budget, chunk->overlap, e->max_tokens);
-    tq_buf made;
-    tq_buf_init(&made, &ctx->mem, 1 << 16);
-    tq_buf_printf(&made, "%s.made-%ld", path, (long)getpid());
-    toque_status status = tq_buf_status(&made, "a name", err);
-    if (status == TOQUE_OK) status = make_file(ctx, made.data, e, chunk, err);
-    bool raced = false;
-    if (status == TOQUE_OK && link(made.data, path) != 0) {
-        raced = errno == EEXIST;
-        /* Some file systems have no links. */
-        if (!raced && rename(made.data, path) != 0)
-            status = TQ_FAIL(err, EIO, "cannot make %s: %s", path, strerror(errno));
-    }
-    if (!made.failed) unlink(made.data);
-    tq_buf_clear(&made);
-    if (status == TOQUE_OK) status = tq_rag_open(result, ctx, path, true, err);
-    if (status == TOQUE_OK && raced) status = tq_rag_check(*result, e, err);
-    if (status == TOQUE_OK) return TOQUE_OK;
-    tq_rag_close(*result);
-    *result = NULL;
-    return status;
+    return tq_is_pg(path) ? tq_pg_create(store, ctx, path, e, chunk, err)
+                          : tq_sqlite_create(store, ctx, path, e, chunk, err);
 }
 
 void tq_rag_close(tq_rag *store) {
-    if (!store) return;
-    tq_mem *mem = store->mem;
-    for (int i = 0; i < TQ_SQL_STATEMENTS; i++) sqlite3_finalize(store->statements[i]);
-    for (int i = 0; i < store->n_analyzers; i++) tq_analyzer_free(store->analyzers[i].analyzer);
-    sqlite3_close(store->db);
-    tq_arena_clear(&store->arena);
-    tq_free(mem, store);
+    if (store) store->ops->close(store);
 }
 
 toque_status tq_rag_check(const tq_rag *store, const tq_rag_embedder *e, toque_error *err) {
@@ -175,12 +89,79 @@ toque_status tq_rag_analyzer(tq_rag *store, const char *language, tq_analyzer **
     return TOQUE_OK;
 }
 
+toque_status tq_store_damaged(const tq_rag *store, const char *what, toque_error *err) {
+    return TQ_FAIL(err, EFORMAT, "%s is damaged (%s): put back a copy of it, or remove it and add its documents anew",
+                   store->path, what);
+}
+
+/* --- asking ---------------------------------------------------------------------------------------------- */
+
+toque_status tq_rag_run(tq_rag *store, const char *sql, const char *const *params, int n, tq_row_fn *visit, void *arg,
+                        toque_error *err) {
+    return store->ops->run(store, sql, params, n, visit, arg, err);
+}
+
+void tq_rag_roll_back(tq_rag *store) {
+    toque_error ignored;
+    if (tq_rag_run(store, "ROLLBACK", NULL, 0, NULL, NULL, &ignored) != TOQUE_OK) return; /* it ended by itself */
+}
+
+int64_t tq_row_number(const tq_row *row, int column) {
+    return strtoll(row->text[column], NULL, 10);
+}
+
+tq_number_text tq_number_param(int64_t n) {
+    tq_number_text t;
+    snprintf(t.text, sizeof t.text, "%" PRId64, n);
+    return t;
+}
+
+static toque_status take_number(void *arg, const tq_row *row, toque_error *err) {
+    (void)err;
+    *(int64_t *)arg = tq_row_number(row, 0);
+    return TOQUE_OK;
+}
+
 toque_status tq_rag_number(tq_rag *store, const char *sql, int64_t *n, toque_error *err) {
-    sqlite3_stmt *s;
-    bool row;
-    TQ_TRY(tq_sql_prepare(store->db, &s, sql, err));
-    toque_status status = tq_sql_step(s, &row, err);
-    if (status == TOQUE_OK) *n = row ? sqlite3_column_int64(s, 0) : 0;
-    sqlite3_finalize(s);
-    return status;
+    *n = 0;
+    return tq_rag_run(store, sql, NULL, 0, take_number, n, err);
+}
+
+/* --- what the kinds do ----------------------------------------------------------------------------------- */
+
+toque_status tq_rag_put(tq_rag *store, const tq_source *source, const tq_doc *doc, const tq_chunks *chunks,
+                        const float *vectors, const tq_doc_pair *pairs, size_t n_pairs, toque_error *err) {
+    if (chunks->n >= 1 << TQ_CHUNK_BITS)
+        return TQ_FAIL(err, ELIMIT, "the document has %zu chunks, more than %d: split it", chunks->n,
+                       1 << TQ_CHUNK_BITS);
+    return store->ops->put(store, source, doc, chunks, vectors, pairs, n_pairs, err);
+}
+
+toque_status tq_rag_remove(tq_rag *store, int64_t document, toque_error *err) {
+    return store->ops->remove(store, document, err);
+}
+
+toque_status tq_rag_frequency(tq_rag *store, const char *term, size_t n, int64_t *chunks, toque_error *err) {
+    return store->ops->frequency(store, term, n, chunks, err);
+}
+
+toque_status tq_rag_halves(tq_rag *store, const tq_scored *chunks, size_t n, uint16_t *out, toque_error *err) {
+    return store->ops->halves(store, chunks, n, out, err);
+}
+
+toque_status tq_rag_settle(tq_rag *store, toque_error *err) {
+    return store->ops->settle ? store->ops->settle(store, err) : TOQUE_OK;
+}
+
+toque_status tq_rag_create_beside(tq_rag **fresh, tq_rag *old, const tq_rag_embedder *e, const tq_chunk_options *chunk,
+                                  toque_error *err) {
+    return old->ops->create_beside(fresh, old, e, chunk, err);
+}
+
+toque_status tq_rag_replace(tq_rag *old, tq_rag *fresh, toque_error *err) {
+    return old->ops->replace(old, fresh, err);
+}
+
+void tq_rag_give_up(tq_rag *old, tq_rag *fresh) {
+    if (old) old->ops->give_up(old, fresh);
 }

@@ -1,7 +1,9 @@
-/* The store: one SQLite file with documents (their extracted text included), chunks, vectors and the inverted index.
+/* The store: documents (their extracted text included), chunks, vectors and the inverted index, in one SQLite file or,
+ * named by a postgresql:// URL, in a PostgreSQL database; what differs between the two stands behind tq_store_ops.
  * It remembers how it was made (embedder, chunking) and takes nothing that was made otherwise. A document is written
  * in one transaction: a crash leaves whole documents, and the next `rag add` goes on. Several processes may read while
- * one writes; a second writer waits. For one thread. Layout and versions: store_schema.c, docs/rag.md. */
+ * one writes; a second writer waits (PostgreSQL: for the same document alone). For one thread. Layout and versions:
+ * store_schema.c, store_pg.c, docs/rag.md. */
 #ifndef TQ_RAG_STORE_H
 #define TQ_RAG_STORE_H
 
@@ -30,12 +32,17 @@ typedef struct tq_rag_facts {
 typedef struct tq_rag {
     tq_ctx *ctx;
     tq_mem *mem;
-    char *path;
-    sqlite3 *db;
-    tq_arena arena; /* the facts' strings */
+    char *path;    /* as messages name it: without a password */
+    char *scratch; /* in front of the names of files that are needed for a while */
+    const struct tq_store_ops *ops;
+    sqlite3 *db;      /* SQLite: */
+    struct tq_pg *pg; /* or PostgreSQL */
+    tq_arena arena;   /* the facts' strings */
+    tq_arena found;   /* what tq_rag_find found */
     tq_rag_facts facts;
     tq_bm25 bm25;
-    sqlite3_stmt *statements[24]; /* by number in store.c */
+    sqlite3_stmt *statements[32]; /* prepared once, found by their text */
+    int n_statements;
     struct {
         char language[8];
         tq_analyzer *analyzer;
@@ -103,8 +110,27 @@ toque_status tq_rag_halves(tq_rag *store, const tq_scored *chunks, size_t n, uin
 /* The analyzer of a language; the store's. */
 toque_status tq_rag_analyzer(tq_rag *store, const char *language, tq_analyzer **a, toque_error *err) TQ_MUST;
 
+/* Runs a statement that both kinds of store understand: parameters are $1, $2, ... in order of their first appearance,
+ * all texts. visit (NULL: rows are not wanted) sees each row, whose texts last until it returns; an error ends the run.
+ */
+typedef struct tq_row {
+    const char *const *text; /* "" for NULL */
+    const size_t *len;
+    int n;
+} tq_row;
+typedef toque_status tq_row_fn(void *arg, const tq_row *row, toque_error *err);
+toque_status tq_rag_run(tq_rag *store, const char *sql, const char *const *params, int n, tq_row_fn *visit, void *arg,
+                        toque_error *err) TQ_MUST;
+int64_t tq_row_number(const tq_row *row, int column);
+/* Ends a transaction without its effects, as far as that is possible. */
+void tq_rag_roll_back(tq_rag *store);
 /* One number: SELECT that gives an integer. */
 toque_status tq_rag_number(tq_rag *store, const char *sql, int64_t *n, toque_error *err) TQ_MUST;
+/* An integer as a parameter. */
+typedef struct tq_number_text {
+    char text[24];
+} tq_number_text;
+tq_number_text tq_number_param(int64_t n);
 
 /* Documents in order of their uri. Strings until the next call of the visitor; stop by returning an error. */
 typedef struct tq_listed {
@@ -114,8 +140,42 @@ typedef struct tq_listed {
 typedef toque_status tq_list_fn(void *arg, const tq_listed *document, toque_error *err);
 toque_status tq_rag_list(tq_rag *store, tq_list_fn *visit, void *arg, toque_error *err) TQ_MUST;
 
-/* ---- for store_schema.c and rebuild.c ------------------------------------------------------------------------------
+/* After documents were put: what pays for many at a time (PostgreSQL: the index of the vectors). */
+toque_status tq_rag_settle(tq_rag *store, toque_error *err) TQ_MUST;
+/* An empty store that is to take the place of this one, which nobody else may write any more; and the change of places,
+ * which closes both. Without it, tq_rag_give_up closes them and leaves the old one as it was. */
+toque_status tq_rag_create_beside(tq_rag **fresh, tq_rag *old, const tq_rag_embedder *e, const tq_chunk_options *chunk,
+                                  toque_error *err) TQ_MUST;
+toque_status tq_rag_replace(tq_rag *old, tq_rag *fresh, toque_error *err) TQ_MUST;
+void tq_rag_give_up(tq_rag *old, tq_rag *fresh);
+
+/* ---- what the two kinds do differently ----------------------------------------------------------------------------
  */
+typedef struct tq_store_ops {
+    void (*close)(tq_rag *store);
+    toque_status (*run)(tq_rag *store, const char *sql, const char *const *params, int n, tq_row_fn *visit, void *arg,
+                        toque_error *err);
+    toque_status (*put)(tq_rag *store, const tq_source *source, const tq_doc *doc, const tq_chunks *chunks,
+                        const float *vectors, const tq_doc_pair *pairs, size_t n_pairs, toque_error *err);
+    toque_status (*remove)(tq_rag *store, int64_t document, toque_error *err);
+    toque_status (*frequency)(tq_rag *store, const char *term, size_t n, int64_t *chunks, toque_error *err);
+    toque_status (*halves)(tq_rag *store, const tq_scored *chunks, size_t n, uint16_t *out, toque_error *err);
+    /* The best chunks by BM25 for terms (each with a blank behind), with store->bm25's k1, b and allowed documents. */
+    toque_status (*words)(tq_rag *store, const char *terms, tq_top *top, toque_error *err);
+    /* The nearest chunks by the product with query, best first. NULL: vectors.h scans. */
+    toque_status (*nearest)(tq_rag *store, const float *query, const tq_bitmap *allowed, tq_top *top, toque_error *err);
+    toque_status (*settle)(tq_rag *store, toque_error *err);
+    toque_status (*create_beside)(tq_rag **fresh, tq_rag *old, const tq_rag_embedder *e, const tq_chunk_options *chunk,
+                                  toque_error *err);
+    toque_status (*replace)(tq_rag *old, tq_rag *fresh, toque_error *err);
+    void (*give_up)(tq_rag *old, tq_rag *fresh);
+    const char *begin;            /* a transaction that writes */
+    const char *glob, *is_number; /* of SQL: an operator of patterns; a test of the column value, without false */
+    const char *collate;          /* behind a comparison: texts by their bytes */
+    bool regex;                   /* patterns are regular expressions */
+} tq_store_ops;
+
+/* ---- for store_schema.c ------------------------------------------------------------------------------------------ */
 toque_status tq_schema_create(tq_rag *store, const tq_rag_embedder *e, const tq_chunk_options *chunk,
                               toque_error *err) TQ_MUST;
 /* Checks application id and layout, migrates an older one, reads the facts. */

@@ -1,19 +1,31 @@
-/* Documents into the store and out of it again. See store.h. */
+/* Documents into an SQLite store and out of it again. See store.h. */
 #include <math.h>
 #include <string.h>
 
 #include "kernels/half.h"
 #include "rag/store_impl.h"
 
+static const char insert_document[] =
+    "INSERT INTO documents(uri, root, hash, size, mtime, format, title, language, chunks, blocks, text)"
+    " VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+static const char insert_pair[] = "INSERT OR REPLACE INTO metadata VALUES(?, ?, ?)";
+static const char insert_chunk[] = "INSERT INTO chunks VALUES(?, ?, ?, ?, ?, ?, ?, ?)";
+static const char insert_vectors[] = "INSERT INTO vectors VALUES(?, ?, ?, ?)";
+static const char insert_terms[] = "INSERT INTO terms(rowid, passage) VALUES(?, ?)";
+static const char delete_terms[] = "INSERT INTO terms(terms, rowid, passage) VALUES('delete', ?, ?)";
+static const char delete_document[] = "DELETE FROM documents WHERE id = ?";
+static const char chunks_of[] = "SELECT ordinal, start, end, heading FROM chunks WHERE document = ?";
+static const char text_of[] = "SELECT language, text FROM documents WHERE id = ?";
+
 /* The index entries of a chunk's passage, put in or taken out. */
-static toque_status index_passage(tq_rag *store, int which, tq_analyzer *a, int64_t chunk, const char *heading,
+static toque_status index_passage(tq_rag *store, const char *sql, tq_analyzer *a, int64_t chunk, const char *heading,
                                   const char *text, size_t n, tq_buf *passage, tq_buf *terms, toque_error *err) {
     sqlite3_stmt *s;
     tq_buf_reset(passage);
     tq_buf_reset(terms);
     if (!tq_passage(passage, heading, text, n)) return tq_buf_status(passage, "a passage", err);
     TQ_TRY(tq_terms(a, passage->data, passage->len, terms, NULL, err));
-    TQ_TRY(tq_rag_statement(store, which, &s, err));
+    TQ_TRY(tq_sqlite_statement(store, sql, &s, err));
     sqlite3_bind_int64(s, 1, chunk);
     sqlite3_bind_text(s, 2, terms->data, (int)terms->len, SQLITE_STATIC);
     return tq_sql_run(s, err);
@@ -21,21 +33,21 @@ static toque_status index_passage(tq_rag *store, int which, tq_analyzer *a, int6
 
 /* Takes a document out, inside a transaction. Its terms have to be told to the index as they were put in. */
 static toque_status take_out(tq_rag *store, int64_t document, toque_error *err) {
-    sqlite3_stmt *text, *chunks, *s;
+    sqlite3_stmt *text = NULL, *chunks = NULL, *s;
     bool row;
     toque_status status;
     tq_buf passage, terms;
     tq_analyzer *a;
     tq_buf_init(&passage, store->mem, SIZE_MAX / 4);
     tq_buf_init(&terms, store->mem, SIZE_MAX / 4);
-    TQ_GO(tq_rag_statement(store, TQ_SQL_TEXT_OF, &text, err));
+    TQ_GO(tq_sqlite_statement(store, text_of, &text, err));
     sqlite3_bind_int64(text, 1, document);
     TQ_GO(tq_sql_step(text, &row, err));
     if (!row) goto done;
     TQ_GO(tq_rag_analyzer(store, tq_sql_column(text, 0), &a, err));
     const char *data = sqlite3_column_blob(text, 1);
     int64_t size = sqlite3_column_bytes(text, 1);
-    TQ_GO(tq_rag_statement(store, TQ_SQL_CHUNKS_OF, &chunks, err));
+    TQ_GO(tq_sqlite_statement(store, chunks_of, &chunks, err));
     sqlite3_bind_int64(chunks, 1, document);
     for (;;) {
         TQ_GO(tq_sql_step(chunks, &row, err));
@@ -45,16 +57,16 @@ static toque_status take_out(tq_rag *store, int64_t document, toque_error *err) 
             status = TQ_FAIL(err, EFORMAT, "%s is damaged (a chunk lies outside its document)", store->path);
             goto done;
         }
-        TQ_GO(index_passage(store, TQ_SQL_DELETE_TERMS, a, tq_chunk_id(document, sqlite3_column_int64(chunks, 0)),
+        TQ_GO(index_passage(store, delete_terms, a, tq_chunk_id(document, sqlite3_column_int64(chunks, 0)),
                             tq_sql_column(chunks, 3), data + from, (size_t)(to - from), &passage, &terms, err));
     }
     sqlite3_reset(text);
-    TQ_GO(tq_rag_statement(store, TQ_SQL_DELETE_DOCUMENT, &s, err));
+    TQ_GO(tq_sqlite_statement(store, delete_document, &s, err));
     sqlite3_bind_int64(s, 1, document);
     TQ_GO(tq_sql_run(s, err));
 done:
-    if (store->statements[TQ_SQL_TEXT_OF]) sqlite3_reset(store->statements[TQ_SQL_TEXT_OF]);
-    if (store->statements[TQ_SQL_CHUNKS_OF]) sqlite3_reset(store->statements[TQ_SQL_CHUNKS_OF]);
+    sqlite3_reset(text);
+    sqlite3_reset(chunks);
     tq_buf_clear(&passage);
     tq_buf_clear(&terms);
     return status;
@@ -63,7 +75,7 @@ done:
 static toque_status put_pairs(tq_rag *store, int64_t document, const tq_doc_pair *pairs, size_t n, toque_error *err) {
     for (size_t i = 0; i < n; i++) {
         sqlite3_stmt *s;
-        TQ_TRY(tq_rag_statement(store, TQ_SQL_INSERT_PAIR, &s, err));
+        TQ_TRY(tq_sqlite_statement(store, insert_pair, &s, err));
         sqlite3_bind_int64(s, 1, document);
         tq_sql_text(s, 2, pairs[i].key);
         tq_sql_text(s, 3, pairs[i].value);
@@ -96,7 +108,7 @@ static toque_status put_vectors(tq_rag *store, int64_t document, const float *v,
         }
     for (size_t i = 0; i < n; i++) scales[i] = quantize(bytes + i * dim, v + i * dim, (int64_t)dim);
     for (size_t i = 0; i < n * dim; i++) halves[i] = tq_float_to_half(v[i]);
-    TQ_GO(tq_rag_statement(store, TQ_SQL_INSERT_VECTORS, &s, err));
+    TQ_GO(tq_sqlite_statement(store, insert_vectors, &s, err));
     sqlite3_bind_int64(s, 1, document);
     sqlite3_bind_blob64(s, 2, scales, n * sizeof *scales, SQLITE_STATIC);
     sqlite3_bind_blob64(s, 3, bytes, n * dim, SQLITE_STATIC);
@@ -109,32 +121,14 @@ done:
     return status;
 }
 
-static void put_number(tq_buf *out, uint64_t n) {
-    for (; n > 127; n >>= 7) tq_buf_putc(out, (char)((n & 127) | 128));
-    tq_buf_putc(out, (char)n);
-}
-
-/* A document's blocks, as store_schema.c describes them. */
-static void put_blocks(tq_buf *out, const tq_doc *doc) {
-    uint32_t at = 0;
-    for (size_t i = 0; i < doc->n; i++) {
-        const tq_block *b = &doc->blocks[i];
-        tq_buf_putc(out, (char)((int)b->kind | (b->level < 63 ? b->level : 63) << 2));
-        put_number(out, (uint64_t)b->page);
-        put_number(out, b->start - at);
-        put_number(out, b->end - b->start);
-        at = b->end;
-    }
-}
-
 static toque_status put_document(tq_rag *store, const tq_source *src, const tq_doc *doc, size_t n_chunks,
                                  toque_error *err) {
     tq_buf blocks;
     tq_buf_init(&blocks, store->mem, SIZE_MAX / 4);
-    put_blocks(&blocks, doc);
+    tq_blocks_write(&blocks, doc);
     sqlite3_stmt *s;
     toque_status status = tq_buf_status(&blocks, "blocks", err);
-    if (status == TOQUE_OK) status = tq_rag_statement(store, TQ_SQL_INSERT_DOCUMENT, &s, err);
+    if (status == TOQUE_OK) status = tq_sqlite_statement(store, insert_document, &s, err);
     if (status != TOQUE_OK) goto done;
     tq_sql_text(s, 1, src->uri);
     tq_sql_text(s, 2, src->root);
@@ -166,13 +160,13 @@ static toque_status put_chunks(tq_rag *store, int64_t document, const tq_source 
         int64_t id = tq_chunk_id(document, (int64_t)i);
         const char *heading = chunks->headings.data + c->heading;
         sqlite3_stmt *s;
-        TQ_GO(tq_rag_statement(store, TQ_SQL_INSERT_CHUNK, &s, err));
+        TQ_GO(tq_sqlite_statement(store, insert_chunk, &s, err));
         const int64_t numbers[7] = {document, (int64_t)i, c->start, c->end, c->context_start, c->context_end, c->page};
         for (int j = 0; j < 7; j++) sqlite3_bind_int64(s, j + 1, numbers[j]);
         tq_sql_text(s, 8, heading);
         TQ_GO(tq_sql_run(s, err));
-        TQ_GO(index_passage(store, TQ_SQL_INSERT_TERMS, a, id, heading, doc->text.data + c->start, c->end - c->start,
-                            &passage, &terms, err));
+        TQ_GO(index_passage(store, insert_terms, a, id, heading, doc->text.data + c->start, c->end - c->start, &passage,
+                            &terms, err));
     }
 done:
     tq_buf_clear(&passage);
@@ -187,11 +181,8 @@ static toque_status finish(tq_rag *store, toque_status status, toque_error *err)
     return status;
 }
 
-toque_status tq_rag_put(tq_rag *store, const tq_source *src, const tq_doc *doc, const tq_chunks *chunks,
-                        const float *vectors, const tq_doc_pair *pairs, size_t n_pairs, toque_error *err) {
-    if (chunks->n >= 1 << TQ_CHUNK_BITS)
-        return TQ_FAIL(err, ELIMIT, "the document has %zu chunks, more than %d: split it", chunks->n,
-                       1 << TQ_CHUNK_BITS);
+toque_status tq_sqlite_put(tq_rag *store, const tq_source *src, const tq_doc *doc, const tq_chunks *chunks,
+                           const float *vectors, const tq_doc_pair *pairs, size_t n_pairs, toque_error *err) {
     TQ_TRY(tq_sql_exec(store->db, "BEGIN IMMEDIATE", err));
     tq_source old;
     bool is_there;
@@ -208,22 +199,7 @@ done:
     return finish(store, status, err);
 }
 
-toque_status tq_rag_remove(tq_rag *store, int64_t document, toque_error *err) {
+toque_status tq_sqlite_remove(tq_rag *store, int64_t document, toque_error *err) {
     TQ_TRY(tq_sql_exec(store->db, "BEGIN IMMEDIATE", err));
     return finish(store, take_out(store, document, err), err);
-}
-
-toque_status tq_rag_touch(tq_rag *store, int64_t document, int64_t size, int64_t mtime, const tq_doc_pair *pairs,
-                          size_t n_pairs, toque_error *err) {
-    TQ_TRY(tq_sql_exec(store->db, "BEGIN IMMEDIATE", err));
-    sqlite3_stmt *s;
-    toque_status status = tq_rag_statement(store, TQ_SQL_TOUCH, &s, err);
-    if (status == TOQUE_OK) {
-        sqlite3_bind_int64(s, 1, size);
-        sqlite3_bind_int64(s, 2, mtime);
-        sqlite3_bind_int64(s, 3, document);
-        status = tq_sql_run(s, err);
-    }
-    if (status == TOQUE_OK) status = put_pairs(store, document, pairs, n_pairs, err);
-    return finish(store, status, err);
 }
