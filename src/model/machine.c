@@ -5,6 +5,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "model/arch.h"
 #include "model/peft.h"
 
 /* Points e at layer l: its weights and buffers. */
@@ -222,6 +223,7 @@ toque_status tq_machine_forward(tq_machine *m, const tq_pass *pass, toque_error 
         m->trains_in = lowest < 0 || tq_machine_trains_in(m);
         m->lowest = m->trains_in ? 0 : lowest;
     }
+    if (e->int8) TQ_TRY(tq_panels_make(m->model, err));
     tq_pool_run(m->model->ctx->pool, forward_job, m);
     for (int i = 0; i < pass->n_segments; i++)
         if (pass->segments[i].kv) pass->segments[i].kv->length += pass->segments[i].n;

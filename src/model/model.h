@@ -86,8 +86,10 @@ typedef struct tq_model {
     tq_tokenizer *tokenizer;
     tq_template *chat_template; /* NULL: the file has none */
     char *template_source;
-    char hash[65];    /* tq_model_hash fills it on first use */
-    void *moved;      /* reordered q and k rows */
+    char hash[65]; /* tq_model_hash fills it on first use */
+    void *moved;   /* reordered q and k rows */
+    void **panels; /* each weight's, by layer and role, then the head's */
+    void *panel_block;
     tq_arena vectors; /* those that were converted to F32 */
 } tq_model;
 

@@ -47,7 +47,8 @@ typedef struct tq_weight { /* [rows, cols] = [out, in]; vectors have rows = 1 */
     tq_type type;
     int64_t rows, cols;
     size_t row_bytes;
-    float *grad; /* [rows, cols] f32 when it is trained, else NULL */
+    float *grad;         /* [rows, cols] f32 when it is trained, else NULL */
+    void *const *panels; /* where decode's panels (kernels.h) are, once they are made; NULL: it has none */
 } tq_weight;
 
 /* What an adapter adds to the rows of a linear map or of its gradient: a product, which is joined with W's where that
