@@ -208,7 +208,7 @@ def full(s, peak, *optimizer):
 
 # Of docs/methods/README.md: what `tune` gets for a method; rank 8 where it has one.
 METHODS = {"lora": ["--rank", "8"], "lora, pissa": ["--rank", "8", "--init", "pissa"], "dora": ["--method", "dora", "--rank", "8"]} | {
-    m: ["--method", m] for m in ("ia3", "prefix", "norms", "freeze", "full")} | {
+    m: ["--method", m] for m in ("vera", "ia3", "prefix", "prompt", "norms", "freeze", "full")} | {
     "full, adamw8bit": ["--method", "full", "--optimizer", "adamw8bit"]}
 
 
@@ -281,15 +281,20 @@ GEMM_WORK = {"y": "XW'", "dx": "dYW", "dw": "dY'X"}
 
 
 def product(s, compute, work, shape):
-    """A product of 512 rows with a weight; the peers' are C libraries, so they are part of the short form too."""
+    """A product of 512 rows with a weight; most peers are C libraries, so they are part of the short form too."""
     C, F = GEMM_SHAPES[shape]
 
     def side(engine):
         argv = [s.bench("gemm"), engine, compute, work, "512", str(C), str(F), str(s.threads)]
         return Side(engine, argv, lambda fields, seconds, folder: fields["gflop_per_second"])
 
+    def torch():
+        return Side("torch", s.peer("torch_gemm.py", compute, work, 512, C, F),
+                    lambda fields, seconds, folder: fields["gflop_per_second"], python=True)
+
     peers = [e for e in s.gemm_engines() if e != "toque" and (e, compute) != ("openblas", "bf16")]
-    return Row("GFLOP/s", [side("toque")] + [lambda e=e: side(e) for e in peers], pairs=3, short_pairs=2, native=True)
+    return Row("GFLOP/s", [side("toque")] + [lambda e=e: side(e) for e in peers] + ([torch] if s.python else []), pairs=3,
+               short_pairs=2, native=True)
 
 
 # name: (what makes the row, whether it is part of the short form)

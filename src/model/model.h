@@ -93,6 +93,11 @@ typedef struct tq_model {
     tq_arena vectors; /* those that were converted to F32 */
 } tq_model;
 
+/* How many tokens a sequence that wears these hats may have. */
+static inline int tq_model_context(const tq_model *m, const tq_hats *hats) {
+    return m->config.context - tq_hats_virtual(hats);
+}
+
 /* path: a GGUF file or a Hugging Face folder. */
 toque_status tq_model_open(tq_model **model, tq_ctx *ctx, const char *path, toque_error *err) TQ_MUST;
 void tq_model_close(tq_model *model);
