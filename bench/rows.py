@@ -206,6 +206,17 @@ def full(s, peak, *optimizer):
                pairs=3, bars={"PyTorch bf16": 1.5}, aims={"PyTorch bf16": 2}, peak=peak)
 
 
+# Of docs/methods/README.md: what `tune` gets for a method; rank 8 where it has one.
+METHODS = {"lora": ["--rank", "8"], "lora, pissa": ["--rank", "8", "--init", "pissa"], "dora": ["--method", "dora", "--rank", "8"]} | {
+    m: ["--method", m] for m in ("vera", "ia3", "prefix", "prompt", "norms", "freeze", "full")} | {
+    "full, adamw8bit": ["--method", "full", "--optimizer", "adamw8bit"]}
+
+
+def method(s, options):
+    """A method of tuning beside the others, on the same rows."""
+    return Row("tokens/s", [tune(s, 4, 256, *options)], short_pairs=1)
+
+
 def start(s):
     """Ours: the whole process. The peer: without the start of its Python and the loading of its library."""
     argv = [s.toque, "generate", "-m", s.model, "--raw", "-p", s.words(10, 1), "-n", "1", "--threads", str(s.threads),
@@ -315,6 +326,8 @@ ROWS = {
     "full 4x256, adamw8bit": (lambda s: full(s, 1.6e9, "--optimizer", "adamw8bit"), False),
     "start to first token": (start, True),
     "tokenizing, one core": (tokenizing, True),
+} | {
+    f"method {name}": (lambda s, options=options: method(s, options), False) for name, options in METHODS.items()
 } | {
     f"gemm {compute} {GEMM_WORK[work]} {shape}":
         (lambda s, compute=compute, work=work, shape=shape: product(s, compute, work, shape), True)
