@@ -60,13 +60,17 @@ toque_status tq_engine_submit(tq_engine *e, tq_sequence *const *sequences, int n
     return TOQUE_OK;
 }
 
-void tq_engine_call(tq_engine *e, tq_call *call) {
+toque_status tq_engine_call(tq_engine *e, tq_call *call, toque_error *err) {
     pthread_mutex_lock(&e->lock);
-    call->next = NULL;
-    *e->calls_end = call;
-    e->calls_end = &call->next;
-    pthread_cond_signal(&e->wake);
+    bool stop = e->stop;
+    if (!stop) {
+        call->next = NULL;
+        *e->calls_end = call;
+        e->calls_end = &call->next;
+        pthread_cond_signal(&e->wake);
+    }
     pthread_mutex_unlock(&e->lock);
+    return stop ? TQ_FAIL(err, EBUSY, "the server is stopping") : TOQUE_OK;
 }
 
 void tq_engine_poke(tq_engine *e) {
@@ -210,9 +214,9 @@ typedef struct batch {
 
 static void add(const tq_engine *e, batch *b, int slot, int rows) {
     int at = b->n;
-    const tq_hats *hats = e->slots[slot]->hats;
+    const char *worn = e->slots[slot]->worn;
     for (int i = b->n; i > 0; i--)
-        if (e->slots[b->slot[i - 1]]->hats == hats) {
+        if (strcmp(e->slots[b->slot[i - 1]]->worn, worn) == 0) {
             at = i;
             break;
         }
@@ -232,6 +236,7 @@ static toque_status forward(tq_engine *e, const batch *b, tq_pass_kind kind, tq_
         int pos = s->kv->length;
         memcpy(tokens + row, s->tokens + pos, (size_t)b->rows[i] * sizeof *tokens);
         segments[i] = (tq_segment){.row = row, .n = b->rows[i], .pos = pos, .kv = s->kv, .hats = s->hats};
+        if (i && strcmp(s->worn, e->slots[b->slot[i - 1]]->worn) == 0) segments[i].hats = segments[i - 1].hats;
         row += b->rows[i];
     }
     tq_pass pass = {.kind = kind, .tokens = tokens, .T = row, .segments = segments, .n_segments = b->n};
@@ -460,22 +465,6 @@ static toque_status make_machine(tq_engine *e, int max_rank, toque_error *err) {
 
 toque_status tq_engine_set_rank(tq_engine *e, int max_rank, toque_error *err) {
     return max_rank > e->o.max_rank ? make_machine(e, max_rank, err) : TOQUE_OK;
-}
-
-static bool wears(const tq_sequence *s, const tq_adapter *a) {
-    for (int i = 0; s->hats && i < s->hats->n; i++)
-        if (s->hats->items[i].adapter == a) return true;
-    return false;
-}
-
-bool tq_engine_wears(tq_engine *e, const tq_adapter *a) {
-    bool any = false;
-    for (int i = 0; i < e->n_slots; i++) any |= wears(e->slots[i], a);
-    for (const tq_sequence *s = e->waiting; s; s = s->next) any |= wears(s, a);
-    pthread_mutex_lock(&e->lock);
-    for (const tq_sequence *s = e->incoming; s; s = s->next) any |= wears(s, a);
-    pthread_mutex_unlock(&e->lock);
-    return any;
 }
 
 toque_status tq_engine_new(tq_engine **result, tq_model *model, const tq_engine_options *o, toque_error *err) {

@@ -74,13 +74,12 @@ toque_status tq_engine_new(tq_engine **engine, tq_model *model, const tq_engine_
 void tq_engine_free(tq_engine *e);
 /* All n of them, or EBUSY when they do not fit the queue. */
 toque_status tq_engine_submit(tq_engine *e, tq_sequence *const *sequences, int n, toque_error *err) TQ_MUST;
-void tq_engine_call(tq_engine *e, tq_call *call);
+/* EBUSY once the engine stops. */
+toque_status tq_engine_call(tq_engine *e, tq_call *call, toque_error *err) TQ_MUST;
 /* Wakes the engine to look at `canceled` again. */
 void tq_engine_poke(tq_engine *e);
 void tq_engine_get_stats(tq_engine *e, tq_engine_stats *stats);
-/* On the engine's thread only (in a call): makes room for adapters of this rank; forgets cached prefixes of hats. */
+/* On the engine's thread only (in a call): makes room for adapters of this rank. */
 toque_status tq_engine_set_rank(tq_engine *e, int max_rank, toque_error *err) TQ_MUST;
-/* True if a sequence waits or runs with this adapter. On the engine's thread only. */
-bool tq_engine_wears(tq_engine *e, const struct tq_adapter *adapter);
 
 #endif

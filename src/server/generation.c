@@ -29,11 +29,12 @@ const tq_field tq_ask_fields[] = {{"model", TQ_VALUE_TEXT, AT(model), 0, 0, fals
                                   {"repeat_last_n", TQ_VALUE_INT, AT(repeat_window), -1, 1e9, false},
                                   {"frequency_penalty", TQ_VALUE_NUMBER, AT(frequency_penalty), -100, 100, false},
                                   {"presence_penalty", TQ_VALUE_NUMBER, AT(presence_penalty), -100, 100, false},
+                                  {"lora", TQ_VALUE_ARRAY, AT(lora), 0, 0, false},
                                   {"ignore_eos", TQ_VALUE_BOOL, AT(ignore_eos), 0, 0, false},
                                   {0}};
 #undef AT
 
-enum { MOST_STOPS = 16, MOST_BIAS = 1024 };
+enum { MOST_LABEL = 64, MOST_STOPS = 16, MOST_BIAS = 1024 };
 #define NOT_GIVEN INT64_MIN
 
 tq_ask tq_ask_default(const tq_server *s) {
@@ -104,6 +105,11 @@ static toque_status read_stream_options(tq_generation *g, char *param, toque_err
 
 static toque_status read_sampling(tq_generation *g, char *param, toque_error *err) {
     const tq_ask *a = &g->ask;
+    if (a->user && strlen(a->user) > MOST_LABEL) {
+        snprintf(param, TQ_PARAM, "user");
+        return TQ_FAIL(err, EINVAL, "user has %zu bytes; at most %d are taken", strlen(a->user), MOST_LABEL);
+    }
+    snprintf(g->x->label, sizeof g->x->label, "%s", a->user ? a->user : "");
     uint64_t seed = (uint64_t)a->seed;
     if (a->seed == NOT_GIVEN && getrandom(&seed, sizeof seed, 0) != (ssize_t)sizeof seed)
         return TQ_FAIL(err, EIO, "the system gives no random seed");
@@ -168,6 +174,7 @@ void tq_generation_free(tq_generation *g) {
     tq_free(mem, g->stops);
     tq_free(mem, g->scratch);
     json_decref(g->body);
+    tq_outfit_clear(&g->outfit);
     tq_exchange_drop(g->x);
     tq_free(mem, g);
 }
@@ -307,6 +314,7 @@ static void on_end(void *arg, tq_finish finish, toque_status status, const toque
     tq_generation *g = c->g;
     c->finish = finish;
     c->ended = true;
+    tq_metrics_sequence(&g->server->metrics, &c->seq, finish, status);
     if (status != TOQUE_OK) {
         fail(g, status, err);
     } else if (!g->failed && finish == TQ_FINISH_CANCELED) {
@@ -385,7 +393,8 @@ static toque_status make_choice(tq_generation *g, tq_choice *c, int most, toque_
     c->seq = (tq_sequence){.prompt = c->prompt->tokens.ids,
                            .n = (int)c->prompt->tokens.len,
                            .max_tokens = most,
-                           .worn = "",
+                           .hats = g->outfit.hats.n ? &g->outfit.hats : NULL,
+                           .worn = g->outfit.worn,
                            .sampling = &g->sampling,
                            .stream = (uint32_t)(c->index % g->ask.n),
                            .ignore_eos = g->ask.ignore_eos,
@@ -423,11 +432,9 @@ static toque_status make_choices(tq_generation *g, bool *replied, toque_error *e
 }
 
 static toque_status find_model(tq_generation *g, char *param, toque_error *err) {
-    const char *name = g->ask.model;
-    g->model = g->server->name;
-    if (!name || strcmp(name, g->server->name) == 0) return TOQUE_OK;
-    snprintf(param, TQ_PARAM, "model");
-    return TQ_FAIL(err, ENOTFOUND, "there is no model %.200s here; GET /v1/models lists them", name);
+    g->model = g->outfit.name;
+    snprintf(param, TQ_PARAM, "%s", g->ask.lora ? "lora" : "model");
+    return tq_outfit_choose(&g->outfit, &g->server->wardrobe, g->ask.model, g->ask.lora, err);
 }
 
 void tq_generation_start(tq_generation *g) {

@@ -42,8 +42,8 @@ typedef struct tq_choice {
     tq_logged *logs;
     size_t n_logs, cap_logs, logs_shown;
     tq_finish finish;
+    size_t offset; /* in characters: of the next token that is shown with its log-probability */
     bool begun, ended;
-    bool stop_string; /* a stop string ended it */
 } tq_choice;
 
 typedef struct tq_shape {
@@ -57,7 +57,7 @@ typedef struct tq_shape {
 /* Fields that all routes share. */
 typedef struct tq_ask {
     const char *model, *user;
-    json_t *stop, *logit_bias, *stream_options;
+    json_t *stop, *logit_bias, *stream_options, *lora;
     int64_t n, seed, top_k, repeat_window;
     double temperature, top_p, min_p, typical, repeat_penalty, frequency_penalty, presence_penalty;
     bool stream, ignore_eos;
@@ -69,7 +69,8 @@ struct tq_generation {
     tq_exchange *x;
     tq_server *server;
     const tq_shape *shape;
-    json_t *body;      /* whose strings the fields point to */
+    json_t *body; /* whose strings the fields point to */
+    tq_outfit outfit;
     const char *model; /* as the answer names it */
     tq_ask ask;
     char id[64];

@@ -280,6 +280,17 @@ static ssize_t read_stream(void *arg, uint64_t pos, char *out, size_t max) {
     return n;
 }
 
+static const char *header(tq_exchange *x, const char *name) {
+    return MHD_lookup_connection_value(x->connection, MHD_HEADER_KIND, name);
+}
+
+/* True if a page of this origin may ask: one of our own, or one that is listed. */
+static bool origin_may_ask(tq_exchange *x, const char *origin) {
+    const char *host = header(x, "Host"), *bare = strstr(origin, "://");
+    if (host && bare && strcmp(bare + 3, host) == 0) return true;
+    return x->http->o.origin(x->http->o.user, origin);
+}
+
 static struct MHD_Response *make_response(tq_exchange *x) {
     if (x->streaming) return MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, 4096, read_stream, x, NULL);
     if (x->out.failed)
@@ -300,6 +311,20 @@ static enum MHD_Result send_reply(tq_exchange *x) {
              MHD_add_response_header(r, "X-Accel-Buffering", "no") == MHD_YES;
     if (x->retry) ok = ok && MHD_add_response_header(r, "Retry-After", x->retry) == MHD_YES;
     if (x->allow) ok = ok && MHD_add_response_header(r, "Allow", x->allow) == MHD_YES;
+    if (strncmp(x->type, "text/html", 9) == 0)
+        ok = ok && MHD_add_response_header(r, "Content-Security-Policy",
+                                           "default-src 'self'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
+                                           "frame-ancestors 'none'") == MHD_YES;
+    const char *origin = header(x, "Origin");
+    if (origin && origin_may_ask(x, origin)) {
+        ok = ok && MHD_add_response_header(r, "Access-Control-Allow-Origin", origin) == MHD_YES &&
+             MHD_add_response_header(r, "Vary", "Origin") == MHD_YES;
+        if (x->status == 204)
+            ok = ok && MHD_add_response_header(r, "Access-Control-Allow-Methods", "GET, POST") == MHD_YES &&
+                 MHD_add_response_header(r, "Access-Control-Allow-Headers", "Authorization, Content-Type, X-Api-Key") ==
+                     MHD_YES &&
+                 MHD_add_response_header(r, "Access-Control-Max-Age", "600") == MHD_YES;
+    }
     if (x->status == 401) ok = ok && MHD_add_response_header(r, "WWW-Authenticate", "Bearer") == MHD_YES;
     enum MHD_Result result = ok ? MHD_queue_response(x->connection, x->status, r) : MHD_NO;
     MHD_destroy_response(r);
@@ -307,10 +332,6 @@ static enum MHD_Result send_reply(tq_exchange *x) {
 }
 
 /* --- requests ---------------------------------------------------------------------------------------------- */
-
-static const char *header(tq_exchange *x, const char *name) {
-    return MHD_lookup_connection_value(x->connection, MHD_HEADER_KIND, name);
-}
 
 /* The key that a request carries, or NULL. */
 static const char *key_of(tq_exchange *x) {
@@ -339,12 +360,39 @@ static void find_route(tq_exchange *x, const char *method, const char *path) {
                        path);
 }
 
+/* A name that stands for this machine, with or without a port: others come from a page that makes its own name point
+ * here. */
+static bool is_local_name(const char *host) {
+    return strncmp(host, "127.", 4) == 0 || strncmp(host, "[::1]", 5) == 0 ||
+           (strncasecmp(host, "localhost", 9) == 0 && (host[9] == 0 || host[9] == ':'));
+}
+
+/* Refuses what a foreign web page sends, and answers its question beforehand. True: the request may go on. */
+static bool check_origin(tq_exchange *x, const char *method) {
+    const char *host = header(x, "Host"), *origin = header(x, "Origin");
+    if (x->http->o.local && host && !is_local_name(host)) {
+        tq_reply_error(x, 403, "wrong_host", NULL, "the Host is %.100s; this server is reached as 127.0.0.1 only",
+                       host);
+        return false;
+    }
+    if (origin && !origin_may_ask(x, origin)) {
+        tq_reply_error(x, 403, "origin_not_allowed", NULL, "pages of %.100s may not use this server (--cors)", origin);
+        return false;
+    }
+    if (!origin || strcmp(method, "OPTIONS") != 0) return true;
+    tq_reply_text(x, 204, "text/plain", "", 0);
+    return false;
+}
+
 /* Looks at the head of a request. What is wrong with it is answered at once. */
 static void check_head(tq_exchange *x, const char *method, const char *path) {
     tq_http *h = x->http;
+    if (!check_origin(x, method)) return;
     find_route(x, method, path);
     if (x->status) return;
-    if (!x->route->open && !h->o.allowed(h->o.user, key_of(x))) {
+    const char *name = h->o.allowed(h->o.user, key_of(x));
+    snprintf(x->key, sizeof x->key, "%s", name ? name : "");
+    if (!x->route->open && !name) {
         tq_reply_error(x, 401, "invalid_api_key", NULL,
                        "this server wants an API key: Authorization: Bearer KEY, or X-Api-Key");
         return;
@@ -427,8 +475,9 @@ static enum MHD_Result on_request(void *arg, struct MHD_Connection *connection, 
 
 static void on_completed(void *arg, struct MHD_Connection *connection, void **state,
                          enum MHD_RequestTerminationCode code) {
+    tq_http *h = arg;
     tq_exchange *x = *state;
-    (void)arg, (void)connection;
+    (void)connection;
     if (!x) return;
     *state = NULL;
     pthread_mutex_lock(&x->lock);
@@ -436,6 +485,7 @@ static void on_completed(void *arg, struct MHD_Connection *connection, void **st
     x->connection = NULL;
     if (code != MHD_REQUEST_TERMINATED_COMPLETED_OK) cancel(x, TQ_WHY_GONE);
     pthread_mutex_unlock(&x->lock);
+    h->o.completed(h->o.user, x);
     tq_exchange_drop(x);
 }
 
@@ -545,17 +595,25 @@ toque_status tq_http_new(tq_http **result, tq_mem *mem, const tq_http_options *o
     pthread_mutex_init(&h->lock, NULL);
     unsigned flags = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_PEDANTIC_CHECKS;
     if (six) flags |= MHD_USE_IPv6;
+    struct MHD_OptionItem tls[] = {{MHD_OPTION_HTTPS_MEM_KEY, 0, (void *)(uintptr_t)o->secret},
+                                   {MHD_OPTION_HTTPS_MEM_CERT, 0, (void *)(uintptr_t)o->cert},
+                                   {MHD_OPTION_END, 0, NULL}};
+    if (o->cert)
+        flags |= MHD_USE_TLS;
+    else
+        tls[0].option = MHD_OPTION_END;
     h->daemon =
         MHD_start_daemon(flags, 0, NULL, NULL, on_request, h, MHD_OPTION_LISTEN_SOCKET, s, MHD_OPTION_NOTIFY_COMPLETED,
                          on_completed, h, MHD_OPTION_CONNECTION_LIMIT, (unsigned)o->max_connections,
                          MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)IDLE_SECONDS, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
-                         (size_t)HEAD_BYTES, MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_END);
+                         (size_t)HEAD_BYTES, MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_ARRAY, tls, MHD_OPTION_END);
     if (!h->daemon) {
         close(s);
         pthread_mutex_destroy(&h->lock);
         tq_free(mem, h);
-        return TQ_FAIL(err, EIO, "the HTTP library cannot start with %d connections; lower --max-connections",
-                       o->max_connections);
+        return TQ_FAIL(err, EIO, "the HTTP library cannot start with %d connections%s", o->max_connections,
+                       o->cert ? ", or cannot use the certificate and key (PEM, belonging together)"
+                               : "; lower --max-connections");
     }
     *result = h;
     return TOQUE_OK;

@@ -38,6 +38,8 @@ struct tq_exchange {
     atomic_int why;       /* a tq_why */
     const char *retry;    /* Retry-After of the reply, or NULL */
     double begun;         /* when the request's head was read */
+    char key[48];         /* the name of the key that it carried */
+    char label[72];       /* the field user, for the audit log */
 
     /* http.c's own */
     pthread_mutex_t lock;
@@ -60,9 +62,13 @@ typedef struct tq_http_options {
     int port; /* 0: any that is free */
     int max_connections, timeout;
     size_t max_body;
-    const tq_route *routes;                       /* path NULL ends them */
-    bool (*allowed)(void *user, const char *key); /* key NULL: none was sent */
+    const tq_route *routes;    /* path NULL ends them */
+    bool local;                /* reached from this machine only: Host must say so */
+    const char *cert, *secret; /* PEM, for HTTPS; NULL: plain HTTP. They must outlive the daemon */
+    const char *(*allowed)(void *user, const char *key); /* the key's name, or NULL. key NULL: none was sent */
+    bool (*origin)(void *user, const char *origin);      /* pages of this origin may ask */
     bool (*ready)(void *user);
+    void (*completed)(void *user, tq_exchange *x); /* a request has ended */
     void *user;
 } tq_http_options;
 

@@ -3,18 +3,27 @@
 #define TQ_SERVER_STATE_H
 
 #include "model/adapter.h"
+#include "server/audit.h"
 #include "server/engine.h"
 #include "server/fields.h"
 #include "server/http.h"
 #include "server/keys.h"
+#include "server/metrics.h"
 #include "server/server.h"
+#include "server/wardrobe.h"
 
 struct tq_server {
     tq_mem *mem;
     tq_server_options o;
     tq_http *http;
     tq_keys keys;
+    tq_audit audit;
+    char *cert, *secret; /* PEM, or NULL */
     tq_model *model;
+    tq_wardrobe wardrobe;
+    struct tq_embedder *embedder; /* NULL: none */
+    const char *embedder_name;
+    tq_metrics metrics;
     tq_engine *engine;
     char *name; /* of the base, for clients */
     char fingerprint[16];
