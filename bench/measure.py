@@ -44,7 +44,8 @@ class Side:
         self.name, self.argv, self.value, self.python = name, argv, value, python
 
     def run(self, priority, threads):
-        env = dict(os.environ, BENCH_REALTIME=str(int(priority.on)), BENCH_THREADS=str(threads))
+        env = dict(os.environ, BENCH_REALTIME=str(int(priority.on)), BENCH_THREADS=str(threads),
+                   OMP_NUM_THREADS=str(threads))
         with tempfile.TemporaryDirectory(prefix="toque-bench-") as folder:
             argv = [a.replace("{folder}", folder) for a in self.argv]
             if not self.python:

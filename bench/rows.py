@@ -270,15 +270,20 @@ GEMM_WORK = {"y": "XW'", "dx": "dYW", "dw": "dY'X"}
 
 
 def product(s, compute, work, shape):
-    """A product of 512 rows with a weight; the peers' are C libraries, so they are part of the short form too."""
+    """A product of 512 rows with a weight; most peers are C libraries, so they are part of the short form too."""
     C, F = GEMM_SHAPES[shape]
 
     def side(engine):
         argv = [s.bench("gemm"), engine, compute, work, "512", str(C), str(F), str(s.threads)]
         return Side(engine, argv, lambda fields, seconds, folder: fields["gflop_per_second"])
 
+    def torch():
+        return Side("torch", s.peer("torch_gemm.py", compute, work, 512, C, F),
+                    lambda fields, seconds, folder: fields["gflop_per_second"], python=True)
+
     peers = [e for e in s.gemm_engines() if e != "toque" and (e, compute) != ("openblas", "bf16")]
-    return Row("GFLOP/s", [side("toque")] + [lambda e=e: side(e) for e in peers], pairs=3, short_pairs=2, native=True)
+    return Row("GFLOP/s", [side("toque")] + [lambda e=e: side(e) for e in peers] + ([torch] if s.python else []), pairs=3,
+               short_pairs=2, native=True)
 
 
 # name: (what makes the row, whether it is part of the short form)

@@ -63,6 +63,7 @@ def main():
     p.add_argument("--only", metavar="REGEX", default="")
     p.add_argument("--pairs", type=int)
     p.add_argument("--threads", type=int, default=0)
+    p.add_argument("--isa", choices=["avx2"])
     p.add_argument("--save", metavar="FILE", default="bench.jsonl")
     p.add_argument("--normal-priority", action="store_true")
     p.add_argument("--build", required=True)
@@ -70,6 +71,9 @@ def main():
     a = p.parse_args()
     root = os.path.dirname(rows_module.HERE)
     threads = a.threads or len(os.sched_getaffinity(0))
+    if a.isa:  # everyone; the peers' llama.cpp must have been compiled so
+        os.environ |= {"TOQUE_ISA": "avx2", "ATEN_CPU_CAPABILITY": "avx2", "DNNL_MAX_CPU_ISA": "AVX2",
+                       "MKL_ENABLE_INSTRUCTIONS": "AVX2", "OPENBLAS_CORETYPE": "Haswell"}
     priority = Priority(not a.normal_priority)
     status = 0
     with tempfile.TemporaryDirectory(prefix="toque-bench-") as folder:

@@ -9,6 +9,7 @@ typedef struct options {
     tq_cli_model model;
     tq_cli_adapters adapters;
     tq_cli_sampling sampling;
+    tq_chat_rag_options rag;
     const char *system;
     int64_t n, context;
 } options;
@@ -38,6 +39,9 @@ static const tq_cli_table tables[] = {{own, 0},
                                       {tq_cli_model_table, AT(model)},
                                       {tq_cli_adapters_table, AT(adapters)},
                                       {tq_cli_sampling_table, AT(sampling)},
+                                      {tq_chat_rag_table, AT(rag)},
+                                      {tq_cli_answering_table, AT(rag.answering)},
+                                      {tq_cli_search_table, AT(rag.search)},
                                       {0}};
 #undef AT
 
@@ -82,13 +86,20 @@ static toque_status tokenize(tq_chat *c, tq_tokens *list, toque_error *err) {
     return status;
 }
 
+/* Tokens that fit with the hats worn now. */
+static int context_now(const tq_chat *c) {
+    int most = tq_model_context(c->l.model, tq_cli_hats(&c->l));
+    return c->context < most ? c->context : most;
+}
+
 /* Nothing of a conversation is dropped behind its owner's back. */
 static toque_status check_room(const tq_chat *c, const tq_tokens *prompt, toque_error *err) {
-    if (prompt->len <= (size_t)c->context) return TOQUE_OK;
+    const int context = context_now(c);
+    if (prompt->len <= (size_t)context) return TOQUE_OK;
     return TQ_FAIL(err, ELIMIT,
                    "the conversation has %zu tokens and the context holds %d: your last message was taken back; "
                    "/clear starts anew, /save FILE keeps what was said%s",
-                   prompt->len, c->context,
+                   prompt->len, context,
                    c->context < c->l.model->config.context ? ", a larger --context holds more" : "");
 }
 
@@ -98,10 +109,11 @@ static void tell_end(tq_chat *c, const tq_generated *g, int most) {
     if (most == c->n)
         tq_cli_note(c->cli, "the answer was cut at -n %d tokens", c->n);
     else
-        tq_cli_warn(c->cli, "the context of %d tokens is full and the answer was cut; /clear starts anew", c->context);
+        tq_cli_warn(c->cli, "the context of %d tokens is full and the answer was cut; /clear starts anew",
+                    context_now(c));
 }
 
-static toque_status add_message(tq_chat *c, const char *role, const char *text, size_t n, toque_error *err) {
+toque_status tq_chat_add(tq_chat *c, const char *role, const char *text, size_t n, toque_error *err) {
     json_t *content = json_stringn(text, n);
     if (!content) return TQ_FAIL(err, EINVAL, "the text is not valid UTF-8; it was not sent");
     return json_array_append_new(c->messages, json_pack("{s:s, s:o}", "role", role, "content", content)) ? TQ_NOMEM(err)
@@ -110,6 +122,7 @@ static toque_status add_message(tq_chat *c, const char *role, const char *text, 
 
 /* The answer to the messages as they stand, printed and appended. */
 static toque_status answer(tq_chat *c, toque_error *err) {
+    if (c->rag) return tq_chat_rag_answer(c, err);
     tq_mem *mem = &c->l.ctx->mem;
     tq_tokens prompt = {.mem = mem};
     tq_generated g;
@@ -125,14 +138,14 @@ static toque_status answer(tq_chat *c, toque_error *err) {
     TQ_GO(tokenize(c, &prompt, err));
     TQ_GO(check_room(c, &prompt, err));
     TQ_GO(tq_chat_open_session(c, err));
-    int room = c->context - (int)prompt.len + 1;
+    int room = context_now(c) - (int)prompt.len + 1;
     o.max_tokens = c->n && c->n < room ? c->n : room;
     TQ_GO(tq_generate(c->session, prompt.ids, (int)prompt.len, tq_cli_hats(&c->l), &c->sampling, &o, &g, err));
     status = p.status != TOQUE_OK ? p.status : tq_cli_write(c->cli, "\n", 1, err);
     c->lost = status != TOQUE_OK;
     if (c->lost) goto done;
     tell_end(c, &g, o.max_tokens);
-    status = add_message(c, "assistant", g.text.data, g.text.len, err);
+    status = tq_chat_add(c, "assistant", g.text.data, g.text.len, err);
 done:
     tq_generated_clear(&g);
     tq_tokens_clear(&prompt);
@@ -142,7 +155,7 @@ done:
 /* One user turn. When it fails the conversation is again what it was before. */
 static toque_status say(tq_chat *c, const char *text, size_t n, toque_error *err) {
     size_t before = json_array_size(c->messages);
-    toque_status status = add_message(c, "user", text, n, err);
+    toque_status status = tq_chat_add(c, "user", text, n, err);
     if (status == TOQUE_OK) status = answer(c, err);
     if (status == TOQUE_OK) return status;
     while (json_array_size(c->messages) > before) json_array_remove(c->messages, json_array_size(c->messages) - 1);
@@ -208,6 +221,7 @@ static toque_status prepare(tq_chat *c, const options *o, toque_error *err) {
     if (!c->messages) return TQ_NOMEM(err);
     if (o->system) TQ_TRY(tq_chat_set_system(c, o->system, err));
     TQ_TRY(tq_cli_sampling_get(c->cli, &o->sampling, &chat_sampling, c->l.model->tokenizer, &c->sampling, err));
+    TQ_TRY(tq_chat_rag_open(c, &o->rag, err));
     return tq_line_open(&c->line, &c->cli->mem, "> ", err);
 }
 
@@ -224,6 +238,7 @@ static toque_status run(tq_cli *cli, void *given, toque_error *err) {
     }
     tq_line_close(c.line);
     tq_session_free(c.session);
+    if (c.rag) tq_cli_store_close(&c.store);
     tq_cli_sampling_clear(cli, &c.sampling);
     json_decref(c.messages);
     tq_cli_unload(&c.l);
@@ -234,13 +249,16 @@ const tq_command tq_cmd_chat = {
     .name = "chat",
     .group = TQ_GROUP_DEPLOY,
     .summary = "Talk with a model",
-    .usage = "-m M [-a A[:SCALE]]... [--system TEXT] [--temp T] [--context N] ...",
+    .usage = "-m M [-a A[:SCALE]]... [--system TEXT] [--rag STORE] [--temp T] [--context N] ...",
     .about =
         "Every line is a turn; lines that begin with / are commands (/help lists them): adapters can be changed in\n"
         "the middle of a conversation. Ctrl-C stops an answer, Ctrl-D ends. With a pipe as standard input there\n"
         "are no prompts: one answer after another is printed.\n"
-        "Temperature 0.7 and min-p 0.05 unless options say otherwise.",
-    .example = "toque chat -m model.gguf -a run --system 'Answer in one sentence.'",
+        "Temperature 0.7 and min-p 0.05 unless options say otherwise.\n"
+        "--rag answers from a store, with sources, as toque rag ask does: quoted, written, or withheld. What was said\n"
+        "before is given to a model that writes, as far as it fits.",
+    .example = "toque chat -m model.gguf -a run --system 'Answer in one sentence.'\n"
+               "toque chat -m model.gguf --rag docs.db --answer write",
     .tables = tables,
     .size = sizeof(options),
     .run = run,

@@ -143,7 +143,7 @@ static toque_status each_row(job *j, const char *path, const char *what, row_fn 
         json_decref(messages);
         if (status == TOQUE_OK && !fits)
             status = TQ_FAIL(err, ELIMIT, "line %u does not fit the model's context of %d tokens", row.line,
-                             j->loaded.model->config.context);
+                             tq_model_context(j->loaded.model, tq_cli_hats(&j->loaded)));
         if (status == TOQUE_OK) status = fn(j, &row, label, err);
         if (status != TOQUE_OK) goto done;
         tq_progress_update(&progress, n + 1, NULL);

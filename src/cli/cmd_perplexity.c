@@ -49,7 +49,7 @@ static toque_status run(tq_cli *cli, void *given, toque_error *err) {
     tq_cli_loaded l;
     TQ_TRY(tq_cli_load(&l, cli, &o->model, &o->adapters, err));
     tq_cli_catch_interrupt(cli);
-    int most = l.model->config.context;
+    int most = tq_model_context(l.model, tq_cli_hats(&l));
     int64_t context = o->context ? o->context : most < DEFAULT_CONTEXT ? most : DEFAULT_CONTEXT;
     int64_t stride = o->stride ? o->stride : context;
     char *text = NULL;

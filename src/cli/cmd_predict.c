@@ -277,7 +277,7 @@ static toque_status begin(job *j, const tq_row *row, toque_error *err) {
     }
     if (status == TOQUE_OK && e->done && !e->p.answer)
         tq_cli_warn(j->cli, "%s: line %u is longer than the model's context of %d tokens: it gets no answer", j->in,
-                    row->line, j->loaded.model->config.context);
+                    row->line, tq_model_context(j->loaded.model, tq_cli_hats(&j->loaded)));
     if (status != TOQUE_OK) tq_error_prefix(err, status, "%s: line %u", j->in, row->line);
     tq_tokens_clear(&list);
     json_decref(messages);
@@ -358,7 +358,7 @@ static toque_status open_job(job *j, toque_error *err) {
         return tq_reader_new(&j->reader, model, tq_cli_hats(&j->loaded), j->loaded.max_rank, j->head, on_reading, j,
                              err);
     if (o->labels) return tq_chooser_new(&j->chooser, model, j->loaded.max_rank, err);
-    int n = o->n < model->config.context ? (int)o->n : model->config.context;
+    const int most = tq_model_context(model, tq_cli_hats(&j->loaded)), n = o->n < most ? (int)o->n : most;
     return tq_decoder_new(&j->decoder, model, tq_cli_hats(&j->loaded), j->loaded.max_rank, n, on_done, j, err);
 }
 

@@ -116,7 +116,7 @@ static toque_status run(tq_cli *cli, void *given, toque_error *err) {
     tq_cli_catch_interrupt(cli);
     tq_data_options d = tq_cli_data_options(cli, &o->data);
     d.train_on = (tq_train_on)o->train_on;
-    d.max_length = l.model->config.context;
+    d.max_length = tq_model_context(l.model, tq_cli_hats(&l));
     d.allow_no_target = true;
     tq_dataset set = {.mem = &l.ctx->mem};
     toque_status status;
@@ -125,7 +125,7 @@ static toque_status run(tq_cli *cli, void *given, toque_error *err) {
         status = TQ_FAIL(err, ELIMIT,
                          "%zu of %zu rows are longer than this model's context of %d tokens (the longest has %d); "
                          "shorten or remove them",
-                         set.n_too_long, set.n_rows, l.model->config.context, set.longest);
+                         set.n_too_long, set.n_rows, d.max_length, set.longest);
     else
         status = score_all(cli, o, &l, &set, err);
 done:

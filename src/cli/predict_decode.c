@@ -88,7 +88,8 @@ int tq_decoder_free_slots(const tq_decoder *d) {
 
 toque_status tq_decoder_add(tq_decoder *d, size_t id, const tq_token *prompt, int n, toque_error *err) {
     tq_mem *mem = &d->model->ctx->mem;
-    int context = d->model->config.context;
+    const int before = tq_hats_before_tokens(d->hats); /* rows of a prompt, which the copy begins with */
+    int context = tq_model_context(d->model, d->hats);
     if (n < 1) return TQ_FAIL(err, EINVAL, "the prompt has no tokens");
     if (n > context) return TQ_FAIL(err, ELIMIT, "a prompt of %d tokens; the model's context holds %d", n, context);
     for (int i = 0; i < n; i++)
@@ -98,18 +99,18 @@ toque_status tq_decoder_add(tq_decoder *d, size_t id, const tq_token *prompt, in
     slot *s = d->slots;
     while (s->used) s++;
     s->most = d->n < context - n + 1 ? d->n : context - n + 1; /* the last token drawn needs no place in the cache */
-    int capacity = n + s->most - 1;
+    int capacity = before + n + s->most - 1;
     if (!s->kv || s->kv->capacity < capacity) {
         tq_kv_free(d->model, s->kv);
         s->kv = NULL;
         int room = (capacity + 127) / 128 * 128;
-        TQ_TRY(tq_kv_new(&s->kv, d->model, room < context ? room : context, err));
+        TQ_TRY(tq_kv_new(&s->kv, d->model, room < d->model->config.context ? room : d->model->config.context, err));
     }
-    tq_token *copy = tq_realloc(mem, s->prompt, (size_t)n, sizeof *copy);
+    tq_token *copy = tq_realloc(mem, s->prompt, (size_t)(before + n), sizeof *copy);
     if (!copy) return TQ_NOMEM(err);
-    memcpy(copy, prompt, (size_t)n * sizeof *copy);
+    for (int i = 0; i < before + n; i++) copy[i] = tq_row_token(prompt, before, i);
     s->prompt = copy;
-    s->n_prompt = n;
+    s->n_prompt = before + n;
     s->id = id;
     s->kv->length = s->made = 0;
     s->logp = 0;

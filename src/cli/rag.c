@@ -1,13 +1,13 @@
 /* What the commands of `toque rag` share. See rag.h. */
 #include "cli/rag.h"
 
+#include <inttypes.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/io.h"
 #include "models/store.h"
-
 #include "text/unicode.h"
 
 #define AT(field) offsetof(tq_cli_search, field)
@@ -180,4 +180,11 @@ json_t *tq_cli_json_place(tq_cli *cli, const tq_passage_info *p) {
                           tq_cli_json_text(cli, p->heading, strlen(p->heading)));
     if (o && p->page) json_object_set_new(o, "page", json_integer(p->page));
     return o;
+}
+
+void tq_cli_print_place(const tq_passage_info *p, int64_t start, int64_t end) {
+    printf("%s", p->uri);
+    if (p->page) printf(", page %d", p->page);
+    if (*p->heading) printf(", %s", p->heading);
+    printf(", bytes %" PRId64 " to %" PRId64, start, end);
 }

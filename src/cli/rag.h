@@ -42,5 +42,7 @@ void tq_cli_store_close(tq_cli_store *s);
 json_t *tq_cli_json_text(tq_cli *cli, const char *s, size_t n);
 /* {"document", "title", "heading", "page"?} of a passage. */
 json_t *tq_cli_json_place(tq_cli *cli, const tq_passage_info *p);
+/* The same as text, with the bytes of the document's text. */
+void tq_cli_print_place(const tq_passage_info *p, int64_t start, int64_t end);
 
 #endif

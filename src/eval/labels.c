@@ -130,7 +130,7 @@ toque_status tq_labels_score(const tq_labels *labels, tq_model *model, tq_choose
     toque_status status = TOQUE_OK;
     for (size_t i = 0; i < labels->n; i++) {
         TQ_GO(make_item(model, messages, tools, labels->items[i], hats, &items[i], err));
-        if (items[i].n > model->config.context) goto done;
+        if (items[i].n > tq_model_context(model, hats)) goto done;
     }
     TQ_GO(tq_choose(chooser, items, labels->n, err));
     for (size_t i = 0; i < labels->n; i++) logp[i] = items[i].sum;

@@ -12,6 +12,7 @@ struct tq_chooser {
     tq_machine *machine;
     const tq_hats *hats; /* that the trunk was made with */
     tq_kv *trunk;
+    int before;       /* rows of the hats' prompt, the trunk's first */
     tq_token *tokens; /* [context] what the trunk holds */
     tq_kv *branch[BRANCHES];
     int32_t pass[PASS_ROWS];
@@ -74,18 +75,21 @@ static int shared_length(const tq_score_item *items, size_t n) {
     return shared;
 }
 
-/* Brings the trunk to `n` tokens, running only those that differ, the last one always; *row is its row in the
- * last pass. */
+/* Brings the trunk to a prompt's rows and `n` tokens, running only those that differ, the last one always; *row is its
+ * row in the last pass. */
 static toque_status grow_trunk(tq_chooser *c, const tq_token *tokens, int n, const tq_hats *hats, int *row,
                                toque_error *err) {
     int same = 0;
-    while (hats == c->hats && same < n - 1 && same < c->trunk->length && c->tokens[same] == tokens[same]) same++;
+    c->before = tq_hats_before_tokens(hats);
+    n += c->before;
+    while (hats == c->hats && same < n - 1 && same < c->trunk->length &&
+           c->tokens[same] == tq_row_token(tokens, c->before, same))
+        same++;
     c->hats = hats;
     c->trunk->length = same;
     while (c->trunk->length < n) {
         int at = c->trunk->length, some = n - at < PASS_ROWS ? n - at : PASS_ROWS;
-        memcpy(c->tokens + at, tokens + at, (size_t)some * sizeof *tokens);
-        memcpy(c->pass, tokens + at, (size_t)some * sizeof *tokens);
+        for (int i = 0; i < some; i++) c->tokens[at + i] = c->pass[i] = tq_row_token(tokens, c->before, at + i);
         tq_segment seg = {.n = some, .pos = at, .kv = c->trunk, .hats = hats};
         tq_pass pass = {.kind = TQ_PASS_PREFILL, .tokens = c->pass, .T = some, .segments = &seg, .n_segments = 1};
         *row = some - 1;
@@ -142,7 +146,7 @@ static toque_status run_branches(tq_chooser *c, tq_score_item **items, int n, in
     for (int b = 0; b < n; b++) {
         int more = last_target(items[b]) - shared;
         TQ_TRY(copy_trunk(c, &c->branch[b], more, err));
-        seg[b] = (tq_segment){.row = rows, .n = more, .pos = shared, .kv = c->branch[b], .hats = hats};
+        seg[b] = (tq_segment){.row = rows, .n = more, .pos = c->trunk->length, .kv = c->branch[b], .hats = hats};
         memcpy(c->pass + rows, items[b]->tokens + shared, (size_t)more * sizeof(tq_token));
         for (int i = 0; i < more; i++)
             if (is_target(items[b], shared + i + 1))
@@ -166,9 +170,10 @@ toque_status tq_choose(tq_chooser *c, tq_score_item *items, size_t n, toque_erro
     int shared = shared_length(items, n);
     if (shared < 1) return TQ_FAIL(err, EINVAL, "the continuations have no token before them in common");
     for (size_t i = 0; i < n; i++) {
-        if (items[i].n > c->model->config.context)
+        const int context = tq_model_context(c->model, items[0].hats);
+        if (items[i].n > context)
             return TQ_FAIL(err, ELIMIT, "sequence %zu has %d tokens; this model's context is %d", i + 1, items[i].n,
-                           c->model->config.context);
+                           context);
         if (last_target(&items[i]) - shared > PASS_ROWS)
             return TQ_FAIL(err, ELIMIT, "continuation %zu has over %d tokens", i + 1, PASS_ROWS);
         items[i].sum = 0;

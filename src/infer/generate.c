@@ -118,14 +118,14 @@ static toque_status draw_all(answer *a, int most, toque_error *err) {
 }
 
 /* How many tokens the answer may have. The last one drawn needs no place in the cache. */
-static toque_status find_room(const answer *a, int n, int *most, toque_error *err) {
-    int context = tq_session_context(a->session), room = context - n + 1;
+static toque_status find_room(const answer *a, int n, const tq_hats *hats, int *most, toque_error *err) {
+    int context = tq_session_context(a->session, hats), room = context - n + 1;
     *most = a->o->max_tokens;
     if (n <= context && *most > room)
         return TQ_FAIL(err, ELIMIT,
                        "a prompt of %d tokens and an answer of up to %d do not fit the context of %d; lower -n, "
                        "shorten the prompt, or take a larger context (the model allows %d)",
-                       n, *most, context, tq_session_model(a->session)->config.context);
+                       n, *most, context, tq_model_context(tq_session_model(a->session), hats));
     if (*most == 0) *most = room;
     return TOQUE_OK;
 }
@@ -142,7 +142,7 @@ toque_status tq_generate(tq_session *s, const tq_token *prompt, int n, const tq_
     toque_status status;
     double start = tq_now();
     int most;
-    TQ_GO(find_room(&a, n, &most, err));
+    TQ_GO(find_room(&a, n, hats, &most, err));
     TQ_GO(make_sampler(&a, sampling, err));
     tq_token *ids = tq_realloc(mem, g->tokens.ids, (size_t)(most > 0 ? most : 1), sizeof *ids);
     if (!ids) {

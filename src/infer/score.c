@@ -48,9 +48,10 @@ static bool is_target(const tq_score_item *item, int i) {
 
 static toque_status check(const tq_scorer *s, tq_score_item *item, size_t index, toque_error *err) {
     const tq_config *c = &s->model->config;
-    if (item->n > c->context)
-        return TQ_FAIL(err, ELIMIT, "sequence %zu has %d tokens; this model's context is %d", index + 1, item->n,
-                       c->context);
+    const int context = tq_model_context(s->model, item->hats);
+    if (item->n > context)
+        return TQ_FAIL(err, ELIMIT, "sequence %zu has %d tokens; this model's context is %d%s", index + 1, item->n,
+                       context, context < c->context ? ", less its virtual tokens" : "");
     for (int i = 0; i < item->n; i++)
         if (item->tokens[i] < 0 || item->tokens[i] >= c->V)
             return TQ_FAIL(err, EINVAL, "sequence %zu: token %d is %d; this model's are 0 to %d", index + 1, i,
@@ -59,6 +60,11 @@ static toque_status check(const tq_scorer *s, tq_score_item *item, size_t index,
     item->n_targets = 0;
     if (item->logp) memset(item->logp, 0, (size_t)(item->n > 0 ? item->n : 0) * sizeof *item->logp);
     return TOQUE_OK;
+}
+
+/* The token that row i of a segment predicts, by its place in the item. */
+static int predicted(const tq_segment *segment, int i) {
+    return segment->pos + i + 1 - tq_hats_before_tokens(segment->hats);
 }
 
 /* Runs the pass that was filled and hands out its log-probabilities. */
@@ -74,15 +80,16 @@ static toque_status flush(tq_scorer *s, toque_error *err) {
     int n = 0;
     for (int g = 0; g < s->n_segments; g++) {
         const tq_segment *segment = &s->segments[g];
-        for (int i = 0; i < segment->n; i++)
-            if (is_target(s->owner[g], segment->pos + i + 1))
-                s->targets[n++] = (tq_target){segment->row + i, s->owner[g]->tokens[segment->pos + i + 1]};
+        for (int i = 0; i < segment->n; i++) {
+            int at = predicted(segment, i);
+            if (is_target(s->owner[g], at)) s->targets[n++] = (tq_target){segment->row + i, s->owner[g]->tokens[at]};
+        }
     }
     if (n > 0) tq_machine_logp(s->machine, s->targets, n, NULL, s->logp);
     const float *logp = s->logp;
     for (int g = 0; g < s->n_segments; g++) {
         tq_score_item *item = s->owner[g];
-        int first = s->segments[g].pos + 1;
+        int first = predicted(&s->segments[g], 0);
         for (int i = first; i < first + s->segments[g].n; i++) {
             if (!is_target(item, i)) continue;
             if (!isfinite(*logp))
@@ -101,8 +108,8 @@ static toque_status flush(tq_scorer *s, toque_error *err) {
 static void put(tq_scorer *s, tq_score_item *item, int pos, int n, tq_kv *kv) {
     s->owner[s->n_segments] = item;
     s->segments[s->n_segments++] = (tq_segment){.row = s->rows, .n = n, .pos = pos, .kv = kv, .hats = item->hats};
-    memcpy(s->tokens + s->rows, item->tokens + pos, (size_t)n * sizeof *s->tokens);
-    s->rows += n;
+    const int before = tq_hats_before_tokens(item->hats);
+    for (int i = pos; i < pos + n; i++) s->tokens[s->rows++] = tq_row_token(item->tokens, before, i);
 }
 
 /* A sequence longer than a pass: in chunks, each a pass. */
@@ -121,11 +128,11 @@ static toque_status score_long(tq_scorer *s, tq_score_item *item, int rows, toqu
     return TOQUE_OK;
 }
 
-/* Rows up to the last target's predecessor; 0 when nothing is asked for. */
+/* Rows up to the last target's predecessor, those of a prompt too; 0 when nothing is asked for. */
 static int rows_needed(const tq_score_item *item) {
     int i = item->n - 1;
     while (i > 0 && !is_target(item, i)) i--;
-    return i > 0 ? i : 0;
+    return i > 0 ? tq_hats_before_tokens(item->hats) + i : 0;
 }
 
 toque_status tq_score(tq_scorer *s, tq_score_item *items, size_t n, toque_error *err) {
@@ -158,10 +165,10 @@ static size_t fill_window(tq_score_item *item, uint8_t *target, const tq_token *
 toque_status tq_perplexity_run(tq_scorer *s, const tq_token *tokens, size_t n, int context, int stride,
                                const tq_hats *hats, tq_score_progress *progress, void *arg, tq_perplexity *result,
                                toque_error *err) {
-    const tq_config *c = &s->model->config;
-    if (context < 2 || context > c->context)
-        return TQ_FAIL(err, EINVAL, "a window of %d tokens was asked for; expected 2 to %d, this model's context",
-                       context, c->context);
+    const int most = tq_model_context(s->model, hats);
+    if (context < 2 || context > most)
+        return TQ_FAIL(err, EINVAL, "a window of %d tokens was asked for; expected 2 to %d, this model's context%s",
+                       context, most, most < s->model->config.context ? ", less its virtual tokens" : "");
     if (stride < 1 || stride > context)
         return TQ_FAIL(err, EINVAL,
                        "a stride of %d was asked for; expected 1 to %d, the window, so that no token is left out",

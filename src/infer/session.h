@@ -29,7 +29,8 @@ toque_status tq_session_decode(tq_session *s, tq_token token, toque_error *err) 
 /* [V] of the last sync or decode; valid until the next. */
 const float *tq_session_logits(const tq_session *s);
 
-int tq_session_context(const tq_session *s);
+/* Tokens that fit with these hats: a prompt's rows count only against what the model allows. */
+int tq_session_context(const tq_session *s, const tq_hats *hats);
 int tq_session_length(const tq_session *s);
 const tq_token *tq_session_tokens(const tq_session *s);
 /* How many of the tokens of the last sync came from the cache. */

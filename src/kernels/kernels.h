@@ -153,6 +153,16 @@ typedef struct tq_kernels {
     void (*rows_q8[TQ_TYPE_END])(float *y, int64_t y_row, const void *w, size_t row_bytes, int64_t n, int64_t k,
                                  const tq_q8 *x, int T);
 
+    /* Decode from panels: `panel_rows` rows of a weight that make() laid out for this ISA row (see k_panel.c), in
+     * panel_rows * bytes for each `block` elements of k. q8() is rows_q8 over n rows (a multiple of panel_rows) of
+     * panels that lie one behind the other: an element has the same bits for every T. NULL functions: no such form. */
+    int panel_rows;
+    struct tq_panels {
+        void (*make)(void *panel, const void *w, size_t row_bytes, int64_t k);
+        void (*q8)(float *y, int64_t y_row, const void *panels, int64_t n, int64_t k, const tq_q8 *x, int T);
+        int block, bytes;
+    } panels[TQ_TYPE_END];
+
     /* Search: y[i] = scale[i] * <row i, x>, n rows of `width` (a multiple of 32) signed bytes, one behind the other; no
      * byte is -128. The sum of products is exact up to a width of 8192. */
     void (*scan_i8)(float *y, const int8_t *rows, const float *scale, int64_t n, int64_t width, const int8_t *x);

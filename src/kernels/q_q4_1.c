@@ -13,7 +13,10 @@ TQ_INLINE void dequant_block(float *y, const uint8_t *p) {
 DEQUANT(q4_1, 32, BYTES)
 ROWS_F32(q4_1, 32, BYTES)
 
-ROWS_Q8_NIBBLES(q4_1, 4, false, 0)
+TQ_INLINE float row_q8(const uint8_t *p, int64_t k, const tq_q8 *x) {
+    return row_q8_unsigned(p, BYTES, false, 0, bytes_of, k, x);
+}
+ROWS_Q8(q4_1)
 
 void TQ_FN(quant_q4_1)(void *y, const float *x, int64_t n) {
     uint8_t *p = y;

@@ -60,6 +60,14 @@ void TQ_FN(gemm)(tq_worker *w, const tq_kernels *kernels, const tq_gemm *g);
 void TQ_FN(attn_fwd)(tq_worker *w, const tq_attn *a, int h, int t0, int t1);
 void TQ_FN(attn_bwd)(tq_worker *w, const tq_attn *a, int g, const float *d_o, float *dq, float *dk, float *dv);
 
+/* k_panel.c */
+#define PANEL(type, name, block, bytes)                                                                                \
+    void TQ_FN(panel_##name)(void *panel, const void *w, size_t row_bytes, int64_t k);                                 \
+    void TQ_FN(panels_q8_##name)(float *y, int64_t y_row, const void *panels, int64_t n, int64_t k, const tq_q8 *x,    \
+                                 int T);
+#include "kernels/panel.def"
+#undef PANEL
+
 /* q_*.c */
 void TQ_FN(quant_q8)(tq_q8 *y, const float *x, int64_t n);
 #define FLOAT(type, name, block, bytes)                                                                                \

@@ -6,7 +6,7 @@
 
 #define SIMD_HAS_BF16 0
 #define SIMD_HAS_INT8 1
-#define SIMD_HAS_NIBBLES 0
+#define SIMD_BYTE_ZERO 0
 
 enum { VW = 8, TILE_M = 6, TILE_V = 2 };
 
@@ -161,6 +161,13 @@ static inline void vf_transpose(vf r[VW]) {
 }
 static inline vf vf_sums(vf r[VW]) {
     return simd_sums8(r);
+}
+
+static inline vi vi_dot_us(vi acc, vi u, vi s) {
+    return _mm256_add_epi32(acc, _mm256_madd_epi16(_mm256_maddubs_epi16(u, s), _mm256_set1_epi16(1)));
+}
+static inline vi vi_dot_byte(vi acc, vi b, vi s) {
+    return vi_dot_us(acc, _mm256_abs_epi8(b), _mm256_sign_epi8(s, b));
 }
 
 #endif

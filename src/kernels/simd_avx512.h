@@ -12,9 +12,9 @@
 #endif
 #define SIMD_HAS_INT8 1
 #ifdef TQ_SIMD_VNNI
-#define SIMD_HAS_NIBBLES 1
+#define SIMD_BYTE_ZERO 128
 #else
-#define SIMD_HAS_NIBBLES 0
+#define SIMD_BYTE_ZERO 0
 #endif
 
 enum { VW = 16, TILE_M = 12, TILE_V = 2 };
@@ -181,28 +181,19 @@ static inline vf vf_sums(vf r[VW]) {
 }
 
 #ifdef TQ_SIMD_VNNI
-/* Four blocks of 32 4-bit values, 16 bytes each and `bytes` apart: the first 16 values of each block, and the others.
- */
-typedef struct nibbles {
-    __m512i lo, hi;
-} nibbles;
-static inline nibbles nibbles_load(const uint8_t *p, int bytes) {
-    __m512i q = _mm512_castsi128_si512(_mm_loadu_si128((const __m128i *)(const void *)p));
-    q = _mm512_inserti32x4(q, _mm_loadu_si128((const __m128i *)(const void *)(p + bytes)), 1);
-    q = _mm512_inserti32x4(q, _mm_loadu_si128((const __m128i *)(const void *)(p + 2 * bytes)), 2);
-    q = _mm512_inserti32x4(q, _mm_loadu_si128((const __m128i *)(const void *)(p + 3 * bytes)), 3);
-    const __m512i low = _mm512_set1_epi8(15);
-    return (nibbles){_mm512_and_si512(q, low), _mm512_and_si512(_mm512_srli_epi16(q, 4), low)};
+static inline vi vi_dot_us(vi acc, vi u, vi s) {
+    return _mm512_dpbusd_epi32(acc, u, s);
 }
-/* Lanes 4i .. 4i + 3 add up to the product of block i. */
-static inline vf nibbles_dot(nibbles q, const int8_t *lo, const int8_t *hi) {
-    __m512i sum = _mm512_dpbusd_epi32(_mm512_setzero_si512(), q.lo, _mm512_loadu_si512(lo));
-    return _mm512_cvtepi32_ps(_mm512_dpbusd_epi32(sum, q.hi, _mm512_loadu_si512(hi)));
+static inline vi vi_dot_byte(vi acc, vi b, vi s) {
+    return _mm512_dpbusd_epi32(acc, b, s);
 }
-/* Lanes 4i .. 4i + 3 are v[2 i]. */
-static inline vf vf_spread(f8x v) {
-    const __m512i order = _mm512_set_epi32(6, 6, 6, 6, 4, 4, 4, 4, 2, 2, 2, 2, 0, 0, 0, 0);
-    return _mm512_permutexvar_ps(order, _mm512_castps256_ps512(v));
+#else
+static inline vi vi_dot_us(vi acc, vi u, vi s) {
+    return _mm512_add_epi32(acc, _mm512_madd_epi16(_mm512_maddubs_epi16(u, s), _mm512_set1_epi16(1)));
+}
+static inline vi vi_dot_byte(vi acc, vi b, vi s) {
+    vi turned = _mm512_mask_sub_epi8(s, _mm512_movepi8_mask(b), _mm512_setzero_si512(), s);
+    return vi_dot_us(acc, _mm512_abs_epi8(b), turned);
 }
 #endif
 

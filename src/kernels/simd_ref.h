@@ -16,7 +16,7 @@
 
 #define SIMD_HAS_BF16 0
 #define SIMD_HAS_INT8 0
-#define SIMD_HAS_NIBBLES 0
+#define SIMD_BYTE_ZERO 0 /* vi_dot_byte's bytes: of a signed q, q + this */
 
 enum { VW = 4, TILE_M = 4, TILE_V = 2 }; /* a product's tile is TILE_M rows of TILE_V vectors */
 
@@ -151,6 +151,20 @@ static inline vi vi_load_u16(const uint16_t *p) {
     uint16_t h[4];
     memcpy(h, p, 8);
     return (vi){h[0], h[1], h[2], h[3]};
+}
+/* acc + the four products of a lane's bytes with those of s, which are signed: u unsigned and at most 15; b as
+ * SIMD_BYTE_ZERO says. */
+static inline vi vi_dot_us(vi acc, vi u, vi s) {
+    for (int i = 0; i < VW; i++)
+        for (int j = 0; j < 32; j += 8)
+            acc[i] += (uint8_t)((uint32_t)u[i] >> j) * (int8_t)(uint8_t)((uint32_t)s[i] >> j);
+    return acc;
+}
+static inline vi vi_dot_byte(vi acc, vi b, vi s) {
+    for (int i = 0; i < VW; i++)
+        for (int j = 0; j < 32; j += 8)
+            acc[i] += (int8_t)(uint8_t)((uint32_t)b[i] >> j) * (int8_t)(uint8_t)((uint32_t)s[i] >> j);
+    return acc;
 }
 static inline float simd_half(uint16_t h) {
     return tq_half_to_float(h);

@@ -60,6 +60,13 @@ const tq_kernels TQ_FN(table) = {
         },
 #undef FLOAT
 #undef FORMAT
+    .panel_rows = VW,
+#define PANEL(type, name, block, bytes) [TQ_##type] = {TQ_FN(panel_##name), TQ_FN(panels_q8_##name), block, bytes},
+    .panels =
+        {
+#include "kernels/panel.def"
+        },
+#undef PANEL
     .scan_i8 = TQ_FN(scan_i8),
     .gemm = TQ_FN(gemm),
     .attn_fwd = TQ_FN(attn_fwd),

@@ -72,9 +72,11 @@ static toque_status set_up(tq_adapter *a, const tq_adapter_options *o, toque_err
     if (a->model->config.arch->flags & TQ_ARCH_ENCODER && a->kind->decoders)
         return TQ_FAIL(err, EUNSUPPORTED, "method %s is for language models; %s is an encoder", a->kind->name,
                        tq_gguf_path(a->model->gguf));
+    if (a->kind->is_prompt && o->n_heads)
+        return TQ_FAIL(err, EINVAL, "method %s is for objectives without a head", a->kind->name);
     if (o->pissa && o->n_heads) return TQ_FAIL(err, EINVAL, "init pissa is for objectives without a head");
     TQ_TRY(tq_adapter_set_heads(a, o->heads, o->n_heads, err));
-    a->prefix.n = a->kind->table_cols ? o->virtual_tokens : 0;
+    a->table.n = a->kind->table_cols ? o->virtual_tokens : 0;
     a->rank = o->rank;
     a->alpha = o->alpha;
     a->dropout = o->dropout;
@@ -98,10 +100,10 @@ toque_status tq_adapter_new(tq_adapter **result, tq_model *model, const tq_adapt
     snprintf(a->base_hash, sizeof a->base_hash, "%s", tq_model_hash(model));
     tq_adapter_ready(a);
     tq_site_state *states = a->states;
-    if (a->kind->init_table) a->kind->init_table(a, o->seed);
+    if (a->kind->init_table) status = a->kind->init_table(a, o, err);
     for (size_t s = 0; s < a->n_sites; s++) a->kind->init(&states[s], o->seed, (uint32_t)s);
     tq_adapter_init_heads(a, o->seed);
-    if (o->pissa) status = tq_pissa_start(a, o->seed, err);
+    if (status == TOQUE_OK && o->pissa) status = tq_pissa_start(a, o->seed, err);
     if (status != TOQUE_OK) {
         tq_adapter_free(a);
         return status;
@@ -133,10 +135,16 @@ void tq_adapter_free(tq_adapter *a) {
     tq_adapter_clear_heads(a);
     void *blocks[] = {a->grads,   a->values,  a->states, a->sites,        a->ranges,        a->derived, a->start,
                       a->weights, a->targets, a->own,    a->rank_pattern, a->alpha_pattern, a->name};
+    for (int i = 0; i < 2; i++) tq_free(mem, a->shared[i].values);
     for (size_t i = 0; i < sizeof blocks / sizeof blocks[0]; i++) tq_free(mem, blocks[i]);
     tq_free(mem, a);
 }
 
 tq_hat tq_adapter_hat(const tq_adapter *a, float scale) {
-    return (tq_hat){.adapter = a, .sites = a->sites, .prefix = a->prefix.n ? &a->prefix : NULL, .scale = scale};
+    const tq_virtual *table = a->table.n ? &a->table : NULL;
+    return (tq_hat){.adapter = a,
+                    .sites = a->sites,
+                    .prefix = a->kind->is_prompt ? NULL : table,
+                    .prompt = a->kind->is_prompt ? table : NULL,
+                    .scale = scale};
 }

@@ -32,6 +32,13 @@ typedef struct tq_range {
     float lr;        /* factor of the learning rate */
 } tq_range;
 
+/* A frozen matrix that all sites share: VeRA's. */
+typedef struct tq_shared {
+    const char *name; /* in files */
+    int rows, cols;
+    float *values;
+} tq_shared;
+
 typedef struct tq_adapter {
     tq_model *model;
     const struct tq_peft *kind;
@@ -48,12 +55,14 @@ typedef struct tq_adapter {
     size_t n;
     tq_range *ranges;
     size_t n_ranges, n_site_ranges,
-        n_body_ranges; /* first sites', then own tensors' (up to n_body_ranges), then heads' */
-    tq_site *sites;    /* [L * TQ_ROLE_COUNT]; NULL: none */
-    void *states;      /* the sites' states */
+        n_body_ranges;       /* first sites', then own tensors' (up to n_body_ranges), then heads' */
+    tq_site *sites;          /* [L * TQ_ROLE_COUNT]; NULL: none */
+    tq_shared shared[2];     /* values NULL: none */
+    uint32_t projection_key; /* that they are drawn by */
+    void *states;            /* the sites' states */
     size_t n_sites;
     float *derived;   /* what kinds compute from values and base */
-    tq_prefix prefix; /* n > 0: of virtual tokens */
+    tq_virtual table; /* n > 0: of virtual tokens */
     float *start;     /* [n] PiSSA: the values that it began with and that are subtracted; NULL: nothing is */
     /* Own tensors: the model's weights with the trained ones in their places. weights NULL: none are trained. */
     tq_weight (*weights)[TQ_ROLE_COUNT]; /* [L] */
@@ -79,8 +88,9 @@ typedef struct tq_adapter_options {
     /* The model's own tensors to train: comma-separated shell patterns of Hugging Face's parameter names
      * ("model.layers.29.*,*norm.weight"). NULL: the kind's default. */
     const char *own;
-    int virtual_tokens;   /* of kinds that have them */
-    const tq_head *heads; /* kind, read, n, labels, mean and deviation of each are looked at */
+    int virtual_tokens;           /* of kinds that have them */
+    const char *prompt_init_text; /* whose tokens a prompt begins as, over and over; NULL: tokens by chance */
+    const tq_head *heads;         /* kind, read, n, labels, mean and deviation of each are looked at */
     int n_heads;
     bool pissa; /* LoRA that starts from the base's largest singular values; saved as a LoRA of twice the rank */
     uint64_t seed;

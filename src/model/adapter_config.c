@@ -110,6 +110,18 @@ static toque_status read_low_rank(tq_adapter *a, const json_t *o, const char *pa
     return read_pattern(a, json_object_get(o, "alpha_pattern"), &a->alpha_pattern, path, err);
 }
 
+static toque_status read_vera(tq_adapter *a, const json_t *o, const char *path, toque_error *err) {
+    const json_t *r = json_object_get(o, "r"), *key = json_object_get(o, "projection_prng_key");
+    if (!json_is_integer(r) || json_integer_value(r) < 1 || json_integer_value(r) > 1 << 16)
+        return TQ_FAIL(err, EFORMAT, "%s: r must be a number from 1 to 65536", path);
+    if (key && (!json_is_integer(key) || json_integer_value(key) < 0 || json_integer_value(key) > UINT32_MAX))
+        return TQ_FAIL(err, EFORMAT, "%s: projection_prng_key must be a number from 0 to %u", path, UINT32_MAX);
+    a->rank = (int)json_integer_value(r);
+    a->dropout = (float)json_number_value(json_object_get(o, "vera_dropout"));
+    a->projection_key = (uint32_t)json_integer_value(key);
+    return TOQUE_OK;
+}
+
 /* IA3 multiplies inputs of feed-forward modules: here those are the down projections among the targets. */
 static toque_status check_feedforward(const tq_adapter *a, const json_t *v, const char *path, toque_error *err) {
     bool down = false, others = false;
@@ -132,7 +144,7 @@ static toque_status read_table(tq_adapter *a, const json_t *o, const char *path,
         return TQ_FAIL(err, EFORMAT, "%s: num_virtual_tokens must be from 1 to half of the model's context", path);
     if (json_is_true(json_object_get(o, "prefix_projection")))
         return TQ_FAIL(err, EUNSUPPORTED, "%s: prefix_projection is not supported", path);
-    a->prefix.n = (int)n;
+    a->table.n = (int)n;
     return TOQUE_OK;
 }
 
@@ -150,6 +162,7 @@ static toque_status read_object(tq_adapter *a, const json_t *o, const char *path
         TQ_TRY(read_low_rank(a, o, path, err));
         if (json_is_true(json_object_get(o, "use_dora"))) a->kind = &tq_peft_dora;
     }
+    if (a->kind == &tq_peft_vera) TQ_TRY(read_vera(a, o, path, err));
     TQ_TRY(read_modules(a, json_object_get(o, "modules_to_save"), path, err));
     TQ_TRY(read_targets(a, json_object_get(o, "target_modules"), path, err));
     if (a->kind == &tq_peft_ia3) return check_feedforward(a, json_object_get(o, "feedforward_modules"), path, err);
@@ -264,6 +277,13 @@ static int put_low_rank(json_t *o, const tq_adapter *a) {
            put(o, "use_dora", json_boolean(a->kind == &tq_peft_dora));
 }
 
+static int put_vera(json_t *o, const tq_adapter *a) {
+    return put(o, "r", json_integer(a->rank)) | put(o, "projection_prng_key", json_integer(a->projection_key)) |
+           put(o, "save_projection", json_true()) | put(o, "vera_dropout", json_real((double)a->dropout)) |
+           put(o, "d_initial", json_real(0.1)) | put(o, "bias", json_string("none")) |
+           put(o, "init_weights", json_true()) | put(o, "layers_to_transform", json_null());
+}
+
 static int put_ia3(json_t *o, const tq_adapter *a) {
     json_t *ff = json_array();
     const bool shortly = has_short_name(a, TQ_ROLE_DOWN);
@@ -277,9 +297,17 @@ static int put_ia3(json_t *o, const tq_adapter *a) {
     return put(o, "feedforward_modules", ff) | put(o, "init_ia3_weights", json_true());
 }
 
-static int put_table(json_t *o, const tq_adapter *a) {
+static int put_prompt(json_t *o, const tq_adapter *a) {
     const tq_config *c = &a->model->config;
-    return put(o, "num_virtual_tokens", json_integer(a->prefix.n)) | put(o, "num_layers", json_integer(c->L)) |
+    return put(o, "num_virtual_tokens", json_integer(a->table.n)) | put(o, "num_layers", json_integer(c->L)) |
+           put(o, "num_attention_heads", json_integer(c->H)) | put(o, "token_dim", json_integer(c->C)) |
+           put(o, "num_transformer_submodules", json_integer(1)) |
+           put(o, "prompt_tuning_init", json_string("RANDOM")); /* its start is behind it */
+}
+
+static int put_prefix(json_t *o, const tq_adapter *a) {
+    const tq_config *c = &a->model->config;
+    return put(o, "num_virtual_tokens", json_integer(a->table.n)) | put(o, "num_layers", json_integer(c->L)) |
            put(o, "num_attention_heads", json_integer(c->G)) | put(o, "token_dim", json_integer(c->G * c->D)) |
            put(o, "num_transformer_submodules", json_integer(1)) |
            put(o, "encoder_hidden_size", json_integer(c->G * c->D)) | put(o, "prefix_projection", json_false());
@@ -291,13 +319,14 @@ static json_t *describe(const tq_adapter *a) {
     if (!o) return NULL;
     int bad = 0;
     if (a->kind->table_cols) {
-        bad = put_table(o, a);
+        bad = a->kind->is_prompt ? put_prompt(o, a) : put_prefix(o, a);
     } else if (a->kind == &tq_peft_norms) {
         bad = put(o, "target_modules", own_modules(a)) | put(o, "modules_to_save", json_null());
     } else {
         bad = put(o, "fan_in_fan_out", json_false()) | put(o, "target_modules", target_names(a)) |
               put(o, "modules_to_save", own_modules(a));
         if (a->kind == &tq_peft_lora || a->kind == &tq_peft_dora) bad |= put_low_rank(o, a);
+        if (a->kind == &tq_peft_vera) bad |= put_vera(o, a);
         if (a->kind == &tq_peft_ia3) bad |= put_ia3(o, a);
     }
     if (!bad) return o;

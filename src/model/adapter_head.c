@@ -68,13 +68,18 @@ static toque_status copy_shape(tq_adapter *a, const tq_adapter *old, toque_error
     a->alpha = old->alpha;
     a->dropout = old->dropout;
     a->rslora = old->rslora;
-    a->prefix.n = old->prefix.n;
+    a->projection_key = old->projection_key;
+    a->table.n = old->table.n;
     memcpy(a->targets, old->targets, (size_t)a->model->config.L * sizeof *a->targets);
     memcpy(a->base_hash, old->base_hash, sizeof a->base_hash);
     return TOQUE_OK;
 }
 
 static void copy_body(tq_adapter *a, const tq_adapter *old) {
+    for (int i = 0; i < 2; i++) {
+        const tq_shared *s = &a->shared[i];
+        if (s->values) memcpy(s->values, old->shared[i].values, (size_t)s->rows * (size_t)s->cols * sizeof *s->values);
+    }
     for (size_t i = 0; i < a->n_body_ranges; i++)
         for (size_t k = 0; k < old->n_body_ranges; k++) {
             const tq_range *r = &a->ranges[i], *o = &old->ranges[k];

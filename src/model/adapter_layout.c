@@ -201,8 +201,9 @@ static toque_status connect_own(tq_adapter *a, toque_error *err) {
 static void lay_table(tq_adapter *a) {
     tq_range *r = &a->ranges[a->n_ranges++];
     *r = (tq_range){.name = "prompt_embeddings",
-                    .rows = a->prefix.n,
+                    .rows = a->table.n,
                     .cols = (int)a->kind->table_cols(a->model),
+                    .layer = a->kind->is_prompt ? -1 : 0,
                     .role = TQ_ROLE_TABLE,
                     .decays = true,
                     .lr = 1};
@@ -266,6 +267,7 @@ toque_status tq_adapter_layout(tq_adapter *a, toque_error *err) {
         a->states = TQ_NEW_ARRAY(mem, tq_site_state, n_sites);
         if (!a->sites || !a->states) return TQ_NOMEM(err);
         TQ_TRY(lay_sites(a, err));
+        if (a->kind->prepare) TQ_TRY(a->kind->prepare(a, err));
     }
     if (a->kind->table_cols) lay_table(a);
     if (a->own) lay_all_own(a);
@@ -280,8 +282,8 @@ toque_status tq_adapter_layout(tq_adapter *a, toque_error *err) {
     a->values = TQ_NEW_ARRAY(mem, float, a->n);
     if (!a->values) return TQ_NOMEM(err);
     if (a->kind->table_cols)
-        a->prefix =
-            (tq_prefix){.n = a->ranges[0].rows, .row = a->ranges[0].cols, .values = a->values, .grads = &a->grads};
+        a->table =
+            (tq_virtual){.n = a->ranges[0].rows, .row = a->ranges[0].cols, .values = a->values, .grads = &a->grads};
     connect_heads(a);
     TQ_TRY(connect_sites(a, err));
     return connect_own(a, err);

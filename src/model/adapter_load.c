@@ -7,8 +7,8 @@
 #include <string.h>
 
 /* --- values ---------------------------------------------------------------------------------------------- */
-static toque_status copy_tensor(tq_adapter *a, const tq_range *r, const tq_tensor *t, const char *path,
-                                toque_error *err) {
+static toque_status copy_tensor(const tq_adapter *a, float *values, const tq_range *r, const tq_tensor *t,
+                                const char *path, toque_error *err) {
     const tq_kernels *k = a->model->ctx->k;
     if (t->type >= TQ_TYPE_END || !k->dequant_row[t->type])
         return TQ_FAIL(err, EUNSUPPORTED, "%s: tensor %s is not F32, F16 or BF16", path, t->name);
@@ -18,27 +18,44 @@ static toque_status copy_tensor(tq_adapter *a, const tq_range *r, const tq_tenso
                        "%s: tensor %s is %lld x %lld, but this model and rank want %d x %d: the adapter was made "
                        "for another model",
                        path, t->name, (long long)t->rows, (long long)t->cols, r->rows, r->cols);
-    k->dequant_row[t->type](a->values + r->start, t->data, t->rows * t->cols);
-    if (!(k->sum_squares(a->values + r->start, t->rows * t->cols) <= 3e38f))
+    k->dequant_row[t->type](values, t->data, t->rows * t->cols);
+    if (!(k->sum_squares(values, t->rows * t->cols) <= 3e38f))
         return TQ_FAIL(err, ENONFINITE, "%s: tensor %s holds values that are not finite", path, t->name);
+    return TOQUE_OK;
+}
+
+/* The pair that all sites share; a file that has neither is of an adapter whose pair is drawn by its key. */
+static toque_status read_shared(tq_adapter *a, const tq_safetensors *st, size_t *n, const char *path,
+                                toque_error *err) {
+    for (int i = 0; i < 2; i++) {
+        const tq_shared *s = &a->shared[i];
+        const tq_tensor *t = s->values ? tq_safetensors_find(st, s->name) : NULL;
+        const tq_range r = {.rows = s->rows, .cols = s->cols};
+        if (i && s->values && !t != !*n)
+            return TQ_FAIL(err, EFORMAT, "%s: there is one of vera_A and vera_B; both are needed, or none", path);
+        if (!t) continue;
+        ++*n;
+        TQ_TRY(copy_tensor(a, s->values, &r, t, path, err));
+    }
     return TOQUE_OK;
 }
 
 static toque_status read_values(tq_adapter *a, const char *path, toque_error *err) {
     tq_safetensors *st;
     TQ_TRY(tq_safetensors_open(&st, &a->model->ctx->mem, path, err));
-    toque_status status = TOQUE_OK;
+    size_t n_shared = 0;
+    toque_status status = read_shared(a, st, &n_shared, path, err);
     for (size_t i = 0; status == TOQUE_OK && i < a->n_ranges; i++) {
         const tq_tensor *t = tq_safetensors_find(st, a->ranges[i].name);
-        status = t ? copy_tensor(a, &a->ranges[i], t, path, err)
+        status = t ? copy_tensor(a, a->values + a->ranges[i].start, &a->ranges[i], t, path, err)
                    : TQ_FAIL(err, EFORMAT,
                              "%s: tensor %s is missing: the adapter was made for another model or other targets", path,
                              a->ranges[i].name);
     }
-    if (status == TOQUE_OK && tq_safetensors_count(st) != a->n_ranges)
+    if (status == TOQUE_OK && tq_safetensors_count(st) != a->n_ranges + n_shared)
         status = TQ_FAIL(err, EUNSUPPORTED,
                          "%s holds %zu tensors, but its targets account for %zu: the others cannot be worn", path,
-                         tq_safetensors_count(st), a->n_ranges);
+                         tq_safetensors_count(st), a->n_ranges + n_shared);
     const char *hash = tq_safetensors_metadata(st, "toque.base_hash");
     if (hash) snprintf(a->base_hash, sizeof a->base_hash, "%s", hash);
     tq_safetensors_close(st);
@@ -117,7 +134,7 @@ static toque_status gguf_values(tq_adapter *a, const tq_gguf *g, const char *pat
         if (!t)
             return TQ_FAIL(err, EFORMAT, "%s: layer %d has no %s adapter", path, r->layer,
                            tq_role_gguf((tq_role)r->role));
-        TQ_TRY(copy_tensor(a, r, t, path, err));
+        TQ_TRY(copy_tensor(a, a->values + r->start, r, t, path, err));
         if (i % 2 == 0 || !(c->arch->flags & TQ_ARCH_QK_INTERLEAVED) || (r->role != TQ_ROLE_Q && r->role != TQ_ROLE_K))
             continue;
         float *copy = tq_alloc(mem, (size_t)r->rows * (size_t)r->cols, sizeof(float));

@@ -41,15 +41,22 @@ static tq_save_tensor tensor_of(const tq_adapter *a, const tq_range *r, const fl
 
 static toque_status save_tensors(const tq_adapter *a, const char *path, const float *values, toque_error *err) {
     tq_mem *mem = &a->model->ctx->mem;
-    tq_save_tensor *t = TQ_NEW_ARRAY(mem, tq_save_tensor, a->n_ranges);
+    tq_save_tensor *t = TQ_NEW_ARRAY(mem, tq_save_tensor, a->n_ranges + 2);
+    size_t n = a->n_ranges;
     char *converted = NULL;
     float *doubled = NULL;
     toque_status status = t ? convert(a, values, &converted, err) : TQ_NOMEM(err);
     if (status == TOQUE_OK) status = double_rank(a, values, &doubled, err);
     for (size_t i = 0; status == TOQUE_OK && i < a->n_ranges; i++)
         t[i] = tensor_of(a, &a->ranges[i], values, converted, doubled);
+    for (int i = 0; t && i < 2; i++) {
+        const tq_shared *s = &a->shared[i];
+        if (!s->values) continue;
+        t[n++] = (tq_save_tensor){
+            .name = s->name, .type = TQ_F32, .n_dims = 2, .dims = {s->rows, s->cols}, .data = s->values};
+    }
     const char *metadata[] = {"format", "pt", "toque.base_hash", a->base_hash, "toque.method", a->kind->name};
-    if (status == TOQUE_OK) status = tq_safetensors_save(mem, path, t, a->n_ranges, metadata, 3, err);
+    if (status == TOQUE_OK) status = tq_safetensors_save(mem, path, t, n, metadata, 3, err);
     tq_free(mem, converted);
     tq_free(mem, doubled);
     tq_free(mem, t);

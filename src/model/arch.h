@@ -12,5 +12,8 @@ void tq_program_emit_in(tq_program *program, const tq_config *config);
 void tq_program_emit(tq_program *program, const tq_config *config);
 /* Finds and checks every weight of the configuration (weights.c); sets config.V, tied and rope_freqs. */
 toque_status tq_weights_load(tq_model *model, toque_error *err) TQ_MUST;
+/* Panels for decode (panels.c): which weights will have them, and making them, once, before the first such pass. */
+toque_status tq_panels_plan(tq_model *model, toque_error *err) TQ_MUST;
+toque_status tq_panels_make(tq_model *model, toque_error *err) TQ_MUST;
 
 #endif

@@ -5,6 +5,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "model/arch.h"
 #include "model/peft.h"
 
 /* Points e at layer l: its weights and buffers. */
@@ -69,7 +70,7 @@ static void ropes(tq_machine *m, const tq_exec *e, tq_worker *w) {
     tq_share(w, e->T, 1, &t0, &t1);
     for (int i = 0; i < e->n_segments; i++) {
         const tq_segment *seg = &e->segments[i];
-        const tq_prefix *prefix = tq_segment_prefix(seg);
+        const tq_virtual *prefix = tq_segment_prefix(seg);
         int before = prefix ? prefix->n : 0;
         for (int64_t t = seg->row > t0 ? seg->row : t0; t < t1 && t < seg->row + seg->n; t++) {
             int pos = before + seg->pos + (int)(t - seg->row);
@@ -102,12 +103,43 @@ static void forward_job(tq_worker *w, void *arg) {
     }
 }
 
+/* Rows at the beginning of a sequence are its prompt's virtual tokens, all others are of the vocabulary. */
+static toque_status check_tokens(const tq_machine *m, const tq_pass *p, const tq_segment *seg, toque_error *err) {
+    const int V = m->model->config.V, before = tq_hats_before_tokens(seg->hats);
+    for (int t = 0; t < seg->n; t++) {
+        const int32_t token = p->tokens[seg->row + t];
+        const bool is_virtual = seg->pos + t < before;
+        if (is_virtual && token != -1 - (seg->pos + t))
+            return TQ_FAIL(err, EUNSUPPORTED,
+                           "an adapter with a prompt of %d virtual tokens is worn, and they are not before the tokens "
+                           "here: leave that adapter out",
+                           before);
+        if (!is_virtual && (token < 0 || token >= V))
+            return TQ_FAIL(err, EINVAL, "token %d at row %d is not in the vocabulary of %d", token, seg->row + t, V);
+    }
+    return TOQUE_OK;
+}
+
+/* Virtual tokens, of whichever sort, are one adapter's. */
+static toque_status check_virtual(const tq_segment *seg, toque_error *err) {
+    const tq_hat *first = NULL;
+    for (int h = 0; seg->hats && h < seg->hats->n; h++) {
+        const tq_hat *hat = &seg->hats->items[h];
+        if (!hat->prefix && !hat->prompt) continue;
+        if (first || hat->scale != 1)
+            return TQ_FAIL(err, EINVAL, "adapter %s has virtual tokens: one such adapter can be worn, at scale 1",
+                           hat->adapter->name);
+        first = hat;
+    }
+    return TOQUE_OK;
+}
+
 static toque_status check_segment(const tq_machine *m, const tq_pass *p, const tq_segment *seg, int row,
                                   toque_error *err) {
     const tq_config *c = &m->model->config;
     if (seg->row != row || seg->n < 1)
         return TQ_FAIL(err, EINVAL, "segments must cover the rows of a pass in order, without gaps");
-    const tq_prefix *prefix = tq_segment_prefix(seg);
+    const tq_virtual *prefix = tq_segment_prefix(seg);
     int before = prefix ? prefix->n : 0;
     if (seg->pos < 0 || before + seg->pos + seg->n > c->context)
         return TQ_FAIL(err, ELIMIT, "%d tokens do not fit the model's context of %d", before + seg->pos + seg->n,
@@ -122,15 +154,12 @@ static toque_status check_segment(const tq_machine *m, const tq_pass *p, const t
         if (a->max_rank > m->plan.max_rank)
             return TQ_FAIL(err, EINVAL, "adapter %s has rank %d; this pass was planned for %d", a->name, a->max_rank,
                            m->plan.max_rank);
-        const tq_hat *hat = &seg->hats->items[h];
-        if (hat->prefix && (hat->prefix != prefix || hat->scale != 1))
-            return TQ_FAIL(err, EINVAL, "adapter %s has virtual tokens: one such adapter can be worn, at scale 1",
-                           a->name);
         if (a->kind->alone && p->kind == TQ_PASS_TRAIN && seg->hats->n > 1)
             return TQ_FAIL(err, EINVAL, "adapter %s (%s) cannot be worn with others in training", a->name,
                            a->kind->name);
     }
-    return TOQUE_OK;
+    TQ_TRY(check_virtual(seg, err));
+    return check_tokens(m, p, seg, err);
 }
 
 /* An adapter with own tensors stands in for the model: the whole pass wears it, or none of it. */
@@ -194,9 +223,6 @@ toque_status tq_machine_forward(tq_machine *m, const tq_pass *pass, toque_error 
         row += pass->segments[i].n;
     }
     if (row != pass->T) return TQ_FAIL(err, EINVAL, "the segments hold %d rows, the pass %d", row, pass->T);
-    for (int t = 0; t < pass->T; t++)
-        if (pass->tokens[t] < 0 || pass->tokens[t] >= c->V)
-            return TQ_FAIL(err, EINVAL, "token %d at row %d is not in the vocabulary of %d", pass->tokens[t], t, c->V);
 
     TQ_TRY(find_own(pass, &m->own, err));
     m->prefixed = false;
@@ -222,6 +248,7 @@ toque_status tq_machine_forward(tq_machine *m, const tq_pass *pass, toque_error 
         m->trains_in = lowest < 0 || tq_machine_trains_in(m);
         m->lowest = m->trains_in ? 0 : lowest;
     }
+    if (e->int8) TQ_TRY(tq_panels_make(m->model, err));
     tq_pool_run(m->model->ctx->pool, forward_job, m);
     for (int i = 0; i < pass->n_segments; i++)
         if (pass->segments[i].kv) pass->segments[i].kv->length += pass->segments[i].n;

@@ -16,7 +16,7 @@ enum { TQ_DECODE_ROWS = 16 };
 
 typedef struct tq_pass {
     tq_pass_kind kind;
-    const int32_t *tokens; /* [T], every id below V */
+    const int32_t *tokens; /* [T], every id below V; tq_row_token where hats have a prompt */
     int T;
     const tq_segment *segments; /* gapless, in order of rows */
     int n_segments;

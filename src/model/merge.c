@@ -211,7 +211,7 @@ static toque_status check_hats(merger *m, toque_error *err) {
     for (int h = 0; h < m->hats->n; h++) {
         const tq_hat *hat = &m->hats->items[h];
         const tq_adapter *a = hat->adapter;
-        if (hat->prefix)
+        if (a->table.n)
             return TQ_FAIL(
                 err, EUNSUPPORTED,
                 "%s (%s) is made of virtual tokens, which no weight of the model can hold: it cannot be merged",

@@ -48,6 +48,8 @@ void tq_model_close(tq_model *m) {
     tq_free(mem, m->template_source);
     tq_arena_clear(&m->vectors);
     tq_free(mem, m->moved);
+    tq_free(mem, m->panels);
+    tq_free(mem, m->panel_block);
     tq_free(mem, m->weights);
     tq_gguf_close(m->gguf);
     tq_free(mem, m);

@@ -86,10 +86,17 @@ typedef struct tq_model {
     tq_tokenizer *tokenizer;
     tq_template *chat_template; /* NULL: the file has none */
     char *template_source;
-    char hash[65];    /* tq_model_hash fills it on first use */
-    void *moved;      /* reordered q and k rows */
+    char hash[65]; /* tq_model_hash fills it on first use */
+    void *moved;   /* reordered q and k rows */
+    void **panels; /* each weight's, by layer and role, then the head's */
+    void *panel_block;
     tq_arena vectors; /* those that were converted to F32 */
 } tq_model;
+
+/* How many tokens a sequence that wears these hats may have. */
+static inline int tq_model_context(const tq_model *m, const tq_hats *hats) {
+    return m->config.context - tq_hats_virtual(hats);
+}
 
 /* path: a GGUF file or a Hugging Face folder. */
 toque_status tq_model_open(tq_model **model, tq_ctx *ctx, const char *path, toque_error *err) TQ_MUST;

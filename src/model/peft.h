@@ -28,6 +28,7 @@ typedef struct tq_peft {
     const char *peft_type; /* in adapter_config.json; NULL: PEFT has no such kind, the file is model.safetensors */
     const char *help;
     const char *keys;          /* keys of a training that only some methods use, and this one does: "rank alpha ..." */
+    int rank;                  /* default, where it is not that of all methods; 0: it is */
     double lr_small, lr_large; /* defaults below 0.5B parameters and from there */
     const char *targets;       /* default */
     const char *own;           /* default patterns of own tensors, or NULL */
@@ -40,9 +41,12 @@ typedef struct tq_peft {
     void (*shape)(const tq_site_state *s, int i, int *rows, int *cols);
     void (*init)(tq_site_state *s, uint64_t seed, uint32_t site);
     void (*connect)(const tq_site_state *s, tq_site *site); /* puts the hooks in */
+    /* Makes a->shared, when the sites are laid out; NULL: there is none. */
+    toque_status (*prepare)(tq_adapter *a, toque_error *err);
     /* Kinds of virtual tokens have one table instead, a row a token. */
+    bool is_prompt; /* at the embedding: see tq_virtual */
     size_t (*table_cols)(const tq_model *model);
-    void (*init_table)(tq_adapter *a, uint64_t seed);
+    toque_status (*init_table)(tq_adapter *a, const tq_adapter_options *o, toque_error *err);
     /* How many floats a site derives, and their computation: what depends on the base alone (once), and on values.
      * One worker does a whole site. NULL where there are none. */
     size_t (*n_derived)(const tq_site_state *s);
@@ -74,6 +78,9 @@ void tq_scale_rows(const tq_exec *e, tq_worker *w, float *y, const float *x, con
 /* grad[j] += scale * sum over rows of a[t, j] * b[t, j] * (by ? 1 / by[j] : 1); workers share the columns. */
 void tq_sum_columns(tq_worker *w, float *grad, const float *a, const float *b, const float *by, float scale, int t0,
                     int t1, int64_t n);
+
+/* A prompt's start as tokens, one at least, appended to the list. */
+toque_status tq_prompt_tokens(const tq_model *m, const char *text, tq_tokens *tokens, toque_error *err) TQ_MUST;
 
 /* Lays out ranges, sites and own tensors of an adapter whose kind, rank, alpha, patterns, targets and own are set;
  * values are zero, own tensors the model's. */

@@ -8,10 +8,12 @@ static size_t prefix_cols(const tq_model *m) {
     return (size_t)m->config.L * 2 * (size_t)m->config.G * (size_t)m->config.D;
 }
 
-static void prefix_init(tq_adapter *a, uint64_t seed) {
+static toque_status prefix_init(tq_adapter *a, const tq_adapter_options *o, toque_error *err) {
+    (void)err;
     tq_rng rng;
-    tq_rng_init(&rng, seed, TQ_RNG_INIT, 0, 2);
+    tq_rng_init(&rng, o->seed, TQ_RNG_INIT, 0, 2);
     for (size_t i = 0; i < a->n; i++) a->values[i] = 0.02f * (float)tq_rng_normal(&rng);
+    return TOQUE_OK;
 }
 
 const tq_peft tq_peft_prefix = {

@@ -331,5 +331,6 @@ toque_status tq_weights_load(tq_model *m, toque_error *err) {
             TQ_TRY(find_role(&l, &m->weights[i][role], i, (tq_role)role, err));
     TQ_TRY(load_rope_freqs(&l, err));
     TQ_TRY(refuse_others(&l, err));
-    return c->arch->flags & TQ_ARCH_QK_INTERLEAVED && !l.folder ? move_qk(m, err) : TOQUE_OK;
+    if (c->arch->flags & TQ_ARCH_QK_INTERLEAVED && !l.folder) TQ_TRY(move_qk(m, err));
+    return tq_panels_plan(m, err);
 }

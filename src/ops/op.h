@@ -47,7 +47,8 @@ typedef struct tq_weight { /* [rows, cols] = [out, in]; vectors have rows = 1 */
     tq_type type;
     int64_t rows, cols;
     size_t row_bytes;
-    float *grad; /* [rows, cols] f32 when it is trained, else NULL */
+    float *grad;         /* [rows, cols] f32 when it is trained, else NULL */
+    void *const *panels; /* where decode's panels (kernels.h) are, once they are made; NULL: it has none */
 } tq_weight;
 
 /* What an adapter adds to the rows of a linear map or of its gradient: a product, which is joined with W's where that
@@ -84,21 +85,22 @@ struct tq_site {
     int role, layer;
 };
 
-/* n keys and values that stand before a segment's own in every layer l: entry j's key at values + j * row + 2 l G D,
- * its value G D behind. */
-typedef struct tq_prefix {
+/* n virtual tokens that stand before a sequence, a row of a table each. As a prefix they are keys and values in every
+ * layer l: entry j's key at values + j * row + 2 l G D, its value G D behind. As a prompt they are what the embedding
+ * would give, row C long, and rows of passes like other tokens, with positions 0 to n - 1: see tq_prompt_token. */
+typedef struct tq_virtual {
     int n;
-    int64_t row; /* L * 2 * G * D */
+    int64_t row;
     const float *values;
     float *const *grads; /* like values; *grads is NULL until it is trained */
-} tq_prefix;
+} tq_virtual;
 
 /* A hat: an adapter worn at a scale. sites: [layer * TQ_ROLE_COUNT + role], state == NULL where it adds
  * nothing; NULL: it has none. */
 typedef struct tq_hat {
     const struct tq_adapter *adapter;
     const tq_site *sites;
-    const tq_prefix *prefix; /* NULL: none */
+    const tq_virtual *prefix, *prompt; /* NULL: none; at most one of both */
     float scale;
 } tq_hat;
 
@@ -152,7 +154,7 @@ struct tq_exec {
     bool train;            /* keep what backward needs */
     bool bare;             /* no row wears an adapter */
     int T;                 /* rows in this pass */
-    const int32_t *tokens; /* [T] */
+    const int32_t *tokens; /* [T]; below 0: virtual tokens */
     const tq_segment *segments;
     int n_segments;
 
@@ -218,10 +220,35 @@ const float *tq_hats_output_grad(tq_exec *e, tq_worker *w, const tq_step *s);
 void tq_hats_input_grad(tq_exec *e, tq_worker *w, const tq_step *s);
 
 /* --- prefixes of attention (prefix.c) ------------------------------------------------------------------- */
-const tq_prefix *tq_segment_prefix(const tq_segment *seg); /* NULL: it has none */
+const tq_virtual *tq_segment_prefix(const tq_segment *seg); /* NULL: it has none */
 /* After a segment's attention to itself, and after the backward of that; with barriers. */
 void tq_prefix_fwd(tq_exec *e, tq_worker *w, const tq_step *s);
 void tq_prefix_bwd(tq_exec *e, tq_worker *w, const tq_step *s);
+
+/* --- prompts: virtual tokens at the embedding ------------------------------------------------------------ */
+static inline const tq_virtual *tq_hats_prompt(const tq_hats *hats) { /* NULL: it has none */
+    for (int h = 0; hats && h < hats->n; h++)
+        if (hats->items[h].prompt) return hats->items[h].prompt;
+    return NULL;
+}
+
+/* Positions that virtual tokens of either sort take before the tokens. */
+static inline int tq_hats_virtual(const tq_hats *hats) {
+    for (int h = 0; hats && h < hats->n; h++)
+        if (hats->items[h].prefix) return hats->items[h].prefix->n;
+    return tq_hats_prompt(hats) ? tq_hats_prompt(hats)->n : 0;
+}
+
+/* How many rows a prompt puts before the tokens of a sequence that wears these hats. */
+static inline int tq_hats_before_tokens(const tq_hats *hats) {
+    const tq_virtual *prompt = tq_hats_prompt(hats);
+    return prompt ? prompt->n : 0;
+}
+
+/* What a pass has as the token of row i of a sequence: the first n rows are virtual tokens, -1 to -n. */
+static inline int32_t tq_row_token(const int32_t *tokens, int n, int i) {
+    return i < n ? -1 - i : tokens[i - n];
+}
 
 /* --- used by several ops and by adapters ---------------------------------------------------------------- */
 /* y [T, out] = x [T, in] W^T for rows [t0, t1), by gemm or, in decode, by dot rows, which quantize x first in int8

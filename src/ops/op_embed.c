@@ -1,8 +1,10 @@
 /* The first step of a pass: out = scale E[token] (+ P[position] + Y[0]), with learned positions and token types where
- * the model has them. All rows are of token type 0: one text a segment. In training, NEFTune (Jain et al. 2023, arXiv
+ * the model has them; rows of a prompt's virtual tokens have its values instead (Lester et al. 2021), which are not
+ * scaled. All rows are of token type 0: one text a segment. In training, NEFTune (Jain et al. 2023, arXiv
  * 2310.05914) adds to each value a number by chance between -a / sqrt(n C) and a / sqrt(n C), n the segment's tokens.
  */
 #include <math.h>
+#include <string.h>
 
 #include "base/rng.h"
 #include "ops/op.h"
@@ -21,7 +23,8 @@ static void row_of(const tq_exec *e, const tq_weight *table, int64_t i, float *o
 
 /* Numbers are keyed by the row's identity, its use and the position, so packing and recomputation change none. */
 static void add_noise(const tq_exec *e, const tq_segment *seg, int64_t pos, float *x, int64_t C) {
-    double size = (double)e->noise / sqrt((double)seg->n * (double)C);
+    int n = seg->n - tq_hats_before_tokens(seg->hats);
+    double size = (double)e->noise / sqrt((double)n * (double)C);
     uint32_t key[2] = {(uint32_t)e->seed ^ seg->use * 0x9E3779B9u, (uint32_t)(e->seed >> 32) ^ TQ_RNG_NOISE}, word[4];
     uint32_t counter[4] = {0, seg->id, (uint32_t)pos, 0};
     for (int64_t i = 0; i < C; i++) {
@@ -40,6 +43,11 @@ static void embed_fwd(tq_exec *e, tq_worker *w, const tq_step *s) {
     tq_share(w, e->T, 1, &t0, &t1);
     EACH_ROW(e, t0, t1, t, pos) {
         float *x = e->v[s->out] + t * C;
+        if (e->tokens[t] < 0) {
+            const tq_virtual *prompt = tq_hats_prompt(e->segments[i_].hats);
+            memcpy(x, prompt->values + (-1 - e->tokens[t]) * prompt->row, (size_t)C * sizeof *x);
+            continue;
+        }
         row_of(e, e->embedding, e->tokens[t], x);
         if (e->embedding_scale != 1) e->k->scale(x, e->embedding_scale, C);
         if (types->data) {
@@ -62,6 +70,12 @@ static void embed_bwd(tq_exec *e, tq_worker *w, const tq_step *s) {
     tq_share(w, C, 16, &c0, &c1);
     EACH_ROW(e, 0, e->T, t, pos) {
         const float *dy = e->g[s->out] + t * C + c0;
+        if (e->tokens[t] < 0) {
+            const tq_virtual *prompt = tq_hats_prompt(e->segments[i_].hats);
+            float *grad = *prompt->grads ? *prompt->grads + (-1 - e->tokens[t]) * prompt->row + c0 : NULL;
+            if (grad) e->k->add(grad, grad, dy, c1 - c0);
+            continue;
+        }
         if (tokens) e->k->axpy(tokens + e->tokens[t] * C + c0, e->embedding_scale, dy, c1 - c0);
         if (positions) e->k->add(positions + pos * C + c0, positions + pos * C + c0, dy, c1 - c0);
         if (types) e->k->add(types + c0, types + c0, dy, c1 - c0);

@@ -22,6 +22,12 @@ void tq_matmul(tq_exec *e, tq_worker *w, int64_t m, int64_t n, int64_t k, const 
     e->k->gemm(w, e->k, &g);
 }
 
+/* The panel that begins with row j. */
+static const void *panel_at(const tq_exec *e, const tq_weight *weight, int64_t j) {
+    const struct tq_panels *p = &e->k->panels[weight->type];
+    return (const char *)*weight->panels + (size_t)(j * (weight->cols / p->block) * p->bytes);
+}
+
 /* Few rows: each worker reads its part of W once, in blocks that stay in its cache while the rows pass over them. */
 static void dot_rows(tq_exec *e, tq_worker *w, const tq_weight *weight, int t0, int t1, const float *x, float *y,
                      bool quantized) {
@@ -39,7 +45,10 @@ static void dot_rows(tq_exec *e, tq_worker *w, const tq_weight *weight, int t0, 
     for (int64_t j = j0; j < j1; j += BLOCK) {
         const int64_t count = j1 - j < BLOCK ? j1 - j : BLOCK;
         const char *rows = (const char *)weight->data + (size_t)j * weight->row_bytes;
-        if (int8)
+        if (int8 && weight->panels)
+            e->k->panels[weight->type].q8(y + t0 * n + j, n, panel_at(e, weight, j), count, k, e->xq + t0 * blocks,
+                                          t1 - t0);
+        else if (int8)
             e->k->rows_q8[weight->type](y + t0 * n + j, n, rows, weight->row_bytes, count, k, e->xq + t0 * blocks,
                                         t1 - t0);
         for (int64_t t = t0; !int8 && t < t1; t++)

@@ -7,26 +7,26 @@
 
 #include "ops/op.h"
 
-const tq_prefix *tq_segment_prefix(const tq_segment *seg) {
+const tq_virtual *tq_segment_prefix(const tq_segment *seg) {
     for (int h = 0; seg->hats && h < seg->hats->n; h++)
         if (seg->hats->items[h].prefix) return seg->hats->items[h].prefix;
     return NULL;
 }
 
 /* Where entry j of kv head g stands in the bound layer. */
-static int64_t place(const tq_exec *e, const tq_prefix *p, int is_v, int j, int g) {
+static int64_t place(const tq_exec *e, const tq_virtual *p, int is_v, int j, int g) {
     return j * p->row + ((int64_t)(2 * e->layer + is_v) * e->kv_heads + g) * e->head_dim;
 }
 
 /* Scores of a query row at position pos against the prefix; those behind the window are out. Returns the first. */
-static int scores(const tq_exec *e, const tq_prefix *p, const float *q, int pos, int g, float *out) {
+static int scores(const tq_exec *e, const tq_virtual *p, const float *q, int pos, int g, float *out) {
     int first = e->window && pos - e->window + 1 > 0 ? pos - e->window + 1 : 0;
     for (int j = first; j < p->n; j++)
         out[j] = e->attn_scale * e->k->dot(q, p->values + place(e, p, 0, j, g), e->head_dim);
     return first < p->n ? first : p->n;
 }
 
-static void weigh_in(const tq_exec *e, const tq_prefix *p, const float *q, int pos, int g, float *o, float *lse,
+static void weigh_in(const tq_exec *e, const tq_virtual *p, const float *q, int pos, int g, float *o, float *lse,
                      float *s) {
     int first = scores(e, p, q, pos, g, s + 1) + 1; /* s[j + 1]: entry j; one before the first: the segment */
     if (first > p->n) return;
@@ -42,7 +42,7 @@ void tq_prefix_fwd(tq_exec *e, tq_worker *w, const tq_step *s) {
     int64_t q_row = (int64_t)e->heads * e->head_dim;
     for (int i = 0; i < e->n_segments; i++) {
         const tq_segment *seg = &e->segments[i];
-        const tq_prefix *p = tq_segment_prefix(seg);
+        const tq_virtual *p = tq_segment_prefix(seg);
         int64_t b, end;
         if (!p) continue;
         tq_share(w, seg->n, 1, &b, &end);
@@ -57,7 +57,7 @@ void tq_prefix_fwd(tq_exec *e, tq_worker *w, const tq_step *s) {
 }
 
 /* One query row and head: adds to dq and, where the prefix is trained, to its gradients. */
-static void row_bwd(const tq_exec *e, const tq_prefix *p, const float *q, int pos, int g, const float *o, float lse,
+static void row_bwd(const tq_exec *e, const tq_virtual *p, const float *q, int pos, int g, const float *o, float lse,
                     const float *d_o, float *dq, float *s) {
     int D = e->head_dim, first = scores(e, p, q, pos, g, s);
     float own = e->k->dot(d_o, o, D), *grads = *p->grads;
@@ -79,7 +79,7 @@ void tq_prefix_bwd(tq_exec *e, tq_worker *w, const tq_step *s) {
     bool any = false;
     for (int i = 0; i < e->n_segments; i++) {
         const tq_segment *seg = &e->segments[i];
-        const tq_prefix *p = tq_segment_prefix(seg);
+        const tq_virtual *p = tq_segment_prefix(seg);
         if (!p) continue;
         any = true;
         for (int h = 0; h < e->heads; h++)

@@ -16,10 +16,12 @@ struct tq_rag_model {
     tq_embedder *embedder;
     tq_tokens tokens;
     char *name, *query_prefix, *passage_prefix;
+    tq_buf last; /* the text that was embedded alone last, and its vector: a question is searched, then compared */
+    float *last_vector;
 };
 
-static toque_status embed(void *self, const char *const *texts, const size_t *lengths, size_t n, float *out,
-                          toque_error *err) {
+static toque_status compute(void *self, const char *const *texts, const size_t *lengths, size_t n, float *out,
+                            toque_error *err) {
     tq_rag_model *m = self;
     const tq_kernels *k = m->ctx->k;
     int64_t dim = m->e.dim;
@@ -33,6 +35,22 @@ static toque_status embed(void *self, const char *const *texts, const size_t *le
         float squares = k->sum_squares(out + (int64_t)i * dim, dim);
         if (squares > 0) k->scale(out + (int64_t)i * dim, 1 / sqrtf(squares), dim);
     }
+    return TOQUE_OK;
+}
+
+static toque_status embed(void *self, const char *const *texts, const size_t *lengths, size_t n, float *out,
+                          toque_error *err) {
+    tq_rag_model *m = self;
+    size_t bytes = (size_t)m->e.dim * sizeof *out;
+    if (n != 1) return compute(self, texts, lengths, n, out, err);
+    if (lengths[0] && m->last.len == lengths[0] && memcmp(m->last.data, texts[0], lengths[0]) == 0) {
+        memcpy(out, m->last_vector, bytes);
+        return TOQUE_OK;
+    }
+    TQ_TRY(compute(self, texts, lengths, n, out, err));
+    tq_buf_reset(&m->last);
+    if (!tq_buf_put(&m->last, texts[0], lengths[0])) tq_buf_reset(&m->last);
+    memcpy(m->last_vector, out, bytes);
     return TOQUE_OK;
 }
 
@@ -65,7 +83,8 @@ static toque_status prepare(tq_rag_model *m, toque_error *err) {
                              .max_tokens = tq_embedder_max_tokens(m->embedder) - (int)m->tokens.len,
                              .embed = embed,
                              .tokenize = tokenize};
-    return TOQUE_OK;
+    m->last_vector = tq_alloc(&m->ctx->mem, (size_t)m->e.dim, sizeof *m->last_vector);
+    return m->last_vector ? TOQUE_OK : TQ_NOMEM(err);
 }
 
 toque_status tq_rag_model_open(tq_rag_model **model, tq_ctx *ctx, const char *path, const char *name,
@@ -76,6 +95,7 @@ toque_status tq_rag_model_open(tq_rag_model **model, tq_ctx *ctx, const char *pa
     if (!m) return TQ_NOMEM(err);
     m->ctx = ctx;
     m->tokens = (tq_tokens){.mem = mem, .want_offsets = true};
+    tq_buf_init(&m->last, mem, 1 << 16);
     m->name = tq_strdup(mem, name);
     m->query_prefix = tq_strdup(mem, query_prefix);
     m->passage_prefix = tq_strdup(mem, passage_prefix);
@@ -97,6 +117,8 @@ void tq_rag_model_close(tq_rag_model *m) {
     tq_free(mem, m->name);
     tq_free(mem, m->query_prefix);
     tq_free(mem, m->passage_prefix);
+    tq_buf_clear(&m->last);
+    tq_free(mem, m->last_vector);
     tq_free(mem, m);
 }
 

@@ -21,6 +21,10 @@ typedef struct tq_rag_facts {
     bool calibrated; /* threshold holds */
     double threshold, auc;
     int64_t pairs; /* of headings and passages that the threshold was found with */
+    /* How an evaluation found a model's written answers beside quotations; writer "" (never NULL): none did. */
+    const char *writer; /* tq_writer_id */
+    double quote_score, write_score, write_p;
+    int64_t write_questions;
 } tq_rag_facts;
 
 typedef struct tq_rag {
@@ -72,7 +76,8 @@ toque_status tq_rag_touch(tq_rag *store, int64_t document, int64_t size, int64_t
                           size_t n_pairs, toque_error *err) TQ_MUST;
 toque_status tq_rag_remember_threshold(tq_rag *store, double threshold, double auc, int64_t pairs,
                                        toque_error *err) TQ_MUST;
-
+toque_status tq_rag_remember_writing(tq_rag *store, const char *writer, double quote, double write, double p,
+                                     int64_t questions, toque_error *err) TQ_MUST;
 toque_status tq_rag_forget_threshold(tq_rag *store, toque_error *err) TQ_MUST;
 
 /* ---- reading ----------------------------------------------------------------------------------------------------- */

@@ -102,6 +102,30 @@ done:
     return status;
 }
 
+toque_status tq_rag_remember_writing(tq_rag *store, const char *writer, double quote, double write, double p,
+                                     int64_t questions, toque_error *err) {
+    char *id = tq_arena_strndup(&store->arena, writer, strlen(writer));
+    if (!id) return TQ_NOMEM(err);
+    TQ_TRY(tq_sql_exec(store->db, "BEGIN IMMEDIATE", err));
+    toque_status status;
+    TQ_GO(put_fact(store, "writer", writer, err));
+    TQ_GO(put_number(store, "quote_score", quote, err));
+    TQ_GO(put_number(store, "write_score", write, err));
+    TQ_GO(put_number(store, "write_p", p, err));
+    TQ_GO(put_number(store, "write_questions", (double)questions, err));
+    TQ_GO(tq_sql_exec(store->db, "COMMIT", err));
+    tq_rag_facts *f = &store->facts;
+    f->writer = id;
+    f->quote_score = quote;
+    f->write_score = write;
+    f->write_p = p;
+    f->write_questions = questions;
+    return TOQUE_OK;
+done:
+    sqlite3_exec(store->db, "ROLLBACK", NULL, NULL, NULL);
+    return status;
+}
+
 toque_status tq_rag_forget_threshold(tq_rag *store, toque_error *err) {
     store->facts.calibrated = false;
     return tq_sql_exec(store->db, "DELETE FROM facts WHERE key GLOB 'threshold*'", err);
@@ -113,10 +137,27 @@ static toque_status damaged(const tq_rag *store, const char *what, toque_error *
 }
 
 static toque_status read_facts(tq_rag *store, toque_error *err) {
-    enum { DIM, MAX_TOKENS, CHUNKER, TERMS, MODE, BUDGET, OVERLAP, THRESHOLD, AUC, PAIRS, NUMBERS };
-    static const char *const keys[NUMBERS] = {"dim",           "max_tokens",     "chunker",       "terms",
-                                              "chunk_mode",    "chunk_budget",   "chunk_overlap", "threshold",
-                                              "threshold_auc", "threshold_pairs"};
+    enum {
+        DIM,
+        MAX_TOKENS,
+        CHUNKER,
+        TERMS,
+        MODE,
+        BUDGET,
+        OVERLAP,
+        THRESHOLD,
+        AUC,
+        PAIRS,
+        QUOTE_SCORE,
+        WRITE_SCORE,
+        WRITE_P,
+        WRITE_QUESTIONS,
+        NUMBERS
+    };
+    static const char *const keys[NUMBERS] = {"dim",           "max_tokens",      "chunker",       "terms",
+                                              "chunk_mode",    "chunk_budget",    "chunk_overlap", "threshold",
+                                              "threshold_auc", "threshold_pairs", "quote_score",   "write_score",
+                                              "write_p",       "write_questions"};
     double number[NUMBERS];
     unsigned given = 0;
     tq_rag_facts *f = &store->facts;
@@ -135,8 +176,11 @@ static toque_status read_facts(tq_rag *store, toque_error *err) {
         goto done;                                                                                                     \
     }
         TEXT_FACTS(X)
+        X(writer)
 #undef X
     }
+    unsigned writing = 15u << QUOTE_SCORE;
+    if (!f->writer || (given & writing) != writing) f->writer = "";
     unsigned needed = (1u << THRESHOLD) - 1;
 #define X(field) || !f->field
     if ((given & needed) != needed TEXT_FACTS(X)) status = damaged(store, "facts are missing", err);
@@ -155,6 +199,12 @@ static toque_status read_facts(tq_rag *store, toque_error *err) {
     f->max_tokens = (int64_t)number[MAX_TOKENS];
     f->chunk = (tq_chunk_options){(tq_chunk_mode)(int)number[MODE], (int)number[BUDGET], (int)number[OVERLAP]};
     if (f->chunk.mode > TQ_CHUNK_PARENT || f->dim > 1 << 16) status = damaged(store, "facts out of range", err);
+    if (*f->writer) {
+        f->quote_score = number[QUOTE_SCORE];
+        f->write_score = number[WRITE_SCORE];
+        f->write_p = number[WRITE_P];
+        f->write_questions = (int64_t)number[WRITE_QUESTIONS];
+    }
     f->calibrated = given >> THRESHOLD & 1 && given >> AUC & 1 && given >> PAIRS & 1;
     if (f->calibrated) {
         f->threshold = number[THRESHOLD];

@@ -19,16 +19,16 @@ static int longest(const tq_dataset *set) {
     return most;
 }
 
-int tq_batch_pass_rows(const tq_dataset *set, bool packing) {
-    int most = longest(set);
+int tq_batch_pass_rows(const tq_dataset *set, int before, bool packing) {
+    int most = before + longest(set);
     return packing && most < TQ_PASS_TOKENS ? TQ_PASS_TOKENS : most;
 }
 
 toque_status tq_batch_init(tq_batch *b, tq_mem *mem, const tq_dataset *set, const tq_dataset *other, int rows,
-                           bool packing, toque_error *err) {
+                           int before, bool packing, toque_error *err) {
     int most = longest(set), second = other ? longest(other) : 0;
-    *b = (tq_batch){.mem = mem, .packing = packing, .max_rows = rows};
-    if (second > most) most = second;
+    *b = (tq_batch){.mem = mem, .packing = packing, .max_rows = rows, .max_before = before};
+    most = before + (second > most ? second : most);
     if (rows < 1 || __builtin_mul_overflow(rows, most, &b->max_tokens))
         return TQ_FAIL(err, ELIMIT, "a batch of %d rows of up to %d tokens is too large: lower batch_size", rows, most);
     b->tokens = TQ_NEW_ARRAY(mem, int32_t, b->max_tokens);
@@ -62,7 +62,7 @@ void tq_batch_clear(tq_batch *b) {
 static void choose_passes(tq_batch *b, const tq_dataset *set, const uint32_t *rows, int n) {
     b->n_passes = 0;
     for (int i = 0; i < n; i++) {
-        int length = tq_batch_length(&set->examples[rows[i]]), p = b->packing ? 0 : b->n_passes;
+        int length = b->before + tq_batch_length(&set->examples[rows[i]]), p = b->packing ? 0 : b->n_passes;
         while (p < b->n_passes && b->fill[p] + length > TQ_PASS_TOKENS) p++;
         if (p == b->n_passes) b->fill[b->n_passes++] = 0;
         b->fill[p] += length;
@@ -72,14 +72,15 @@ static void choose_passes(tq_batch *b, const tq_dataset *set, const uint32_t *ro
 
 static void put_row(tq_batch *b, tq_batch_pass *pass, const tq_example *e, uint32_t number, const tq_hats *hats,
                     uint32_t use) {
-    int length = tq_batch_length(e), row = pass->n_tokens, segment = pass->segment + pass->n_segments++;
+    int length = b->before + tq_batch_length(e), row = pass->n_tokens, segment = pass->segment + pass->n_segments++;
     b->segments[segment] = (tq_segment){.row = row, .n = length, .hats = hats, .id = number, .use = use};
     b->example[segment] = number;
     for (int t = 0; t < length; t++) {
-        b->tokens[pass->token + row + t] = e->tokens[t];
-        if (e->read || !e->target[t + 1]) continue;
+        const int next = t - b->before + 1; /* what this row predicts */
+        b->tokens[pass->token + row + t] = tq_row_token(e->tokens, b->before, t);
+        if (e->read || next < 1 || !e->target[next]) continue;
         int i = pass->target + pass->n_targets++;
-        b->targets[i] = (tq_target){.row = row + t, .token = e->tokens[t + 1]};
+        b->targets[i] = (tq_target){.row = row + t, .token = e->tokens[next]};
         b->weights[i] = e->weight;
         b->weight += (double)e->weight;
     }
@@ -89,7 +90,8 @@ static void put_row(tq_batch *b, tq_batch_pass *pass, const tq_example *e, uint3
 }
 
 void tq_batch_lay(tq_batch *b, const tq_dataset *set, const uint32_t *rows, int n, const tq_hats *hats, uint32_t use) {
-    assert(n <= b->max_rows);
+    b->before = tq_hats_before_tokens(hats);
+    assert(n <= b->max_rows && b->before <= b->max_before);
     choose_passes(b, set, rows, n);
     b->n_rows = n;
     b->n_tokens = b->n_read = 0;

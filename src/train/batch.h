@@ -24,17 +24,18 @@ typedef struct tq_batch_pass { /* ranges of the batch's arrays */
 typedef struct tq_batch {
     tq_mem *mem;
     bool packing;
-    int max_rows, max_tokens; /* what there is room for */
-    int32_t *tokens;          /* [max_tokens] */
-    tq_target *targets;       /* [max_tokens] rows are counted within their pass */
-    float *weights;           /* [max_tokens] of each target's row */
-    float *logp, *coef;       /* [max_tokens] room for a readout of each target */
-    float *mean, *mean_coef;  /* [max_tokens] the same of its row's mean over the vocabulary */
-    tq_segment *segments;     /* [max_rows] */
-    uint32_t *example;        /* [max_rows] the example behind each segment */
-    tq_batch_pass *passes;    /* [max_rows] */
-    int *place, *fill;        /* [max_rows] scratch of the layout */
+    int max_rows, max_before, max_tokens; /* what there is room for */
+    int32_t *tokens;                      /* [max_tokens] */
+    tq_target *targets;                   /* [max_tokens] rows are counted within their pass */
+    float *weights;                       /* [max_tokens] of each target's row */
+    float *logp, *coef;                   /* [max_tokens] room for a readout of each target */
+    float *mean, *mean_coef;              /* [max_tokens] the same of its row's mean over the vocabulary */
+    tq_segment *segments;                 /* [max_rows] */
+    uint32_t *example;                    /* [max_rows] the example behind each segment */
+    tq_batch_pass *passes;                /* [max_rows] */
+    int *place, *fill;                    /* [max_rows] scratch of the layout */
     /* the batch laid out last */
+    int before; /* virtual tokens before each row, of the hats' prompt */
     int n_passes, n_rows;
     int64_t n_tokens, n_targets; /* of its rows, whole */
     int64_t n_read;              /* of the targets, those that heads read */
@@ -43,11 +44,11 @@ typedef struct tq_batch {
 
 /* Rows that a pass runs for this example: up to the one that predicts its last target. 0: nothing to learn. */
 int tq_batch_length(const tq_example *e);
-/* Rows of the largest pass that rows of this dataset can make. */
-int tq_batch_pass_rows(const tq_dataset *set, bool packing);
+/* Rows of the largest pass that rows of this dataset can make, with `before` virtual tokens before each. */
+int tq_batch_pass_rows(const tq_dataset *set, int before, bool packing);
 /* Room for any `rows` rows of the sets (the second may be NULL). */
 toque_status tq_batch_init(tq_batch *b, tq_mem *mem, const tq_dataset *set, const tq_dataset *other, int rows,
-                           bool packing, toque_error *err) TQ_MUST;
+                           int before, bool packing, toque_error *err) TQ_MUST;
 void tq_batch_clear(tq_batch *b);
 /* Lays out n rows, set->examples[rows[i]]; they wear hats. use: how often rows were used before (the epoch); it and the
  * example's number make the row's dropout. Rows fill the first pass that has room, in order. */

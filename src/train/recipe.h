@@ -14,7 +14,9 @@
 #include "train/schedule.h"
 #include "train/source.h"
 
-#define TQ_METHODS "lora, dora, ia3, full, freeze, prefix, norms, bitfit, head" /* the rows of model/peft.def */
+#define TQ_METHODS                                                                                                     \
+    "lora, dora, vera, ia3, full, freeze, prefix, prompt, norms, bitfit, head" /* the rows of model/peft.def           \
+                                                                                */
 
 typedef enum tq_keep { TQ_KEEP_BEST, TQ_KEEP_LAST } tq_keep;
 
@@ -32,6 +34,7 @@ typedef struct tq_recipe {
     double loraplus_lr_ratio;
     int init; /* 1: pissa */
     int64_t train_layers, virtual_tokens;
+    const char *prompt_init_text;
     int save_dtype; /* 0: f32, 1: f16, 2: bf16 */
     int64_t max_length, batch_size, grad_accum, max_steps;
     double epochs, lr, warmup, weight_decay, clip, decay, layer_decay, ema, neftune_alpha, label_smoothing;

@@ -125,6 +125,22 @@ static toque_status last_layers(tq_recipe *r, const tq_model *model, tq_buf *not
     return TOQUE_OK;
 }
 
+/* As many virtual tokens as the text has, where nobody said how many. */
+static toque_status resolve_prompt(tq_recipe *r, const tq_option_set *given, const tq_model *model, tq_buf *notes,
+                                   toque_error *err) {
+    if (!r->prompt_init_text) {
+        tq_buf_puts(notes, "the virtual tokens begin as tokens by chance (prompt_init_text names others)\n");
+        return TOQUE_OK;
+    }
+    if (tq_recipe_given(given, "virtual_tokens")) return TOQUE_OK;
+    tq_tokens tokens = {.mem = &model->ctx->mem};
+    toque_status status = tq_prompt_tokens(model, r->prompt_init_text, &tokens, err);
+    r->virtual_tokens = (int64_t)tokens.len;
+    tq_tokens_clear(&tokens);
+    tq_buf_printf(notes, "virtual_tokens %lld: those of prompt_init_text\n", (long long)r->virtual_tokens);
+    return status;
+}
+
 toque_status tq_recipe_resolve_method(tq_recipe *r, const tq_option_set *given, tq_model *model, tq_buf *notes,
                                       toque_error *err) {
     r->method_row = tq_peft_find(r->method);
@@ -139,6 +155,14 @@ toque_status tq_recipe_resolve_method(tq_recipe *r, const tq_option_set *given, 
     }
     TQ_TRY(refuse_unused(r, given, err));
     if (r->init_adapter) return TOQUE_OK; /* it supplies the rest */
+    if (r->method_row->is_prompt) TQ_TRY(resolve_prompt(r, given, model, notes, err));
+    if (tq_recipe_uses(r, "virtual_tokens") && !r->prompt_init_text && !tq_recipe_given(given, "virtual_tokens"))
+        tq_buf_printf(notes, "virtual_tokens %lld: the default of method %s\n", (long long)r->virtual_tokens,
+                      r->method);
+    if (r->method_row->rank && !tq_recipe_given(given, "rank")) {
+        r->rank = r->method_row->rank;
+        tq_buf_printf(notes, "rank %lld: the default of method %s\n", (long long)r->rank, r->method);
+    }
     if (tq_recipe_uses(r, "alpha") && !tq_recipe_given(given, "alpha")) {
         r->alpha = 2 * (double)r->rank;
         tq_buf_printf(notes, "alpha %g: 2 x rank\n", r->alpha);
@@ -152,8 +176,8 @@ toque_status tq_recipe_resolve_method(tq_recipe *r, const tq_option_set *given, 
     TQ_TRY(tq_auto_targets_asked(r->targets_text, &asked, &r->auto_share, err));
     if (asked && r->objective_row->row)
         return TQ_FAIL(err, EINVAL, "targets auto is for objectives without a head, not for %s", r->objective);
-    if (asked && !tq_recipe_uses(r, "rank"))
-        return TQ_FAIL(err, EINVAL, "targets auto is for methods with a rank (lora, dora), not for %s", r->method);
+    if (asked && !tq_recipe_uses(r, "alpha"))
+        return TQ_FAIL(err, EINVAL, "targets auto is for methods lora and dora, not for %s", r->method);
     TQ_TRY(join(r, &r->rank_pattern, &r->rank_text, err));
     TQ_TRY(join(r, &r->alpha_pattern, &r->alpha_text, err));
     TQ_TRY(join(r, &r->train_pattern, &r->own_text, err));
@@ -174,13 +198,14 @@ tq_adapter_options tq_recipe_adapter(const tq_recipe *r) {
                                 .own = r->own_text,
                                 .pissa = r->init == 1,
                                 .virtual_tokens = (int)r->virtual_tokens,
+                                .prompt_init_text = r->prompt_init_text,
                                 .seed = (uint64_t)r->seed};
 }
 
 /* --- an adapter to go on from ----------------------------------------------------------------------------- */
 /* Keys that only the adapter answers; a recipe with one must not have them, nor is it written with them. */
-static const char *const supplied[] = {"rank_pattern", "alpha_pattern", "train_modules", "train_pattern",
-                                       "train_layers"};
+static const char *const supplied[] = {"rank_pattern",  "alpha_pattern", "train_modules",
+                                       "train_pattern", "train_layers",  "prompt_init_text"};
 enum { N_SUPPLIED = sizeof supplied / sizeof supplied[0] };
 
 static bool is_supplied(const tq_recipe *r, const char *key) {
@@ -223,18 +248,24 @@ toque_status tq_recipe_resolve_adapter(tq_recipe *r, const tq_option_set *given,
     tq_buf_printf(notes, "method %s", r->method);
     if (tq_recipe_uses(r, "rank")) {
         TQ_TRY(must_equal(given, "rank", (double)r->rank, a->rank, a->name, err));
+        r->rank = a->rank;
+        tq_buf_printf(notes, ", rank %d", a->rank);
+    }
+    if (!tq_recipe_uses(r, "dropout") && a->dropout > 0)
+        return TQ_FAIL(err, EUNSUPPORTED, "init_adapter %s was trained with dropout %g, which method %s has not here",
+                       a->name, (double)a->dropout, r->method);
+    if (tq_recipe_uses(r, "alpha")) {
         TQ_TRY(must_equal(given, "alpha", r->alpha, (double)a->alpha, a->name, err));
         TQ_TRY(must_equal(given, "dropout", r->dropout, (double)a->dropout, a->name, err));
         if (tq_recipe_given(given, "rslora") && r->rslora != a->rslora)
             return TQ_FAIL(err, EINVAL, "rslora is %s, but init_adapter %s has it %s: leave rslora out",
                            r->rslora ? "on" : "off", a->name, a->rslora ? "on" : "off");
-        r->rank = a->rank;
         r->alpha = (double)a->alpha;
         r->dropout = (double)a->dropout;
         r->rslora = a->rslora;
-        tq_buf_printf(notes, ", rank %d, alpha %g, dropout %g", a->rank, (double)a->alpha, (double)a->dropout);
+        tq_buf_printf(notes, ", alpha %g, dropout %g", (double)a->alpha, (double)a->dropout);
     }
-    if (tq_recipe_uses(r, "virtual_tokens")) r->virtual_tokens = a->prefix.n;
+    if (tq_recipe_uses(r, "virtual_tokens")) r->virtual_tokens = a->table.n;
     if (tq_recipe_uses(r, "targets")) {
         if (tq_recipe_given(given, "targets")) TQ_TRY(same_targets(r, a, err));
         r->targets = (tq_option_list){0};

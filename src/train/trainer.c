@@ -86,14 +86,16 @@ toque_status tq_trainer_init(tq_trainer *t, tq_adapter *adapter, const tq_datase
     if ((size_t)o->rows > data->n) t->o.rows = (int)data->n; /* an epoch is one step */
     TQ_GO(tq_order_init(&t->order, &ctx->mem, data->n, (size_t)o->rows, o->shuffle, o->seed, err));
     TQ_GO(make_mix(t, err));
-    TQ_GO(tq_batch_init(&t->batch, &ctx->mem, data, held_out, t->o.rows, o->packing, err));
+    t->hat = tq_adapter_hat(adapter, 1);
+    t->hats = (tq_hats){.items = &t->hat, .n = 1};
+    const int before = tq_hats_before_tokens(&t->hats);
+    TQ_GO(tq_batch_init(&t->batch, &ctx->mem, data, held_out, t->o.rows, before, o->packing, err));
     t->squares = TQ_NEW_ARRAY(&ctx->mem, double, adapter->n_ranges);
     t->rows = TQ_NEW_ARRAY(&ctx->mem, uint32_t, t->o.rows);
     if (!t->squares || !t->rows) TQ_GO(TQ_NOMEM(err));
     TQ_GO(make_states(t, err));
-    t->hat = tq_adapter_hat(adapter, 1);
-    t->hats = (tq_hats){.items = &t->hat, .n = 1};
-    int rows = tq_batch_pass_rows(data, o->packing), others = held_out ? tq_batch_pass_rows(held_out, o->packing) : 0;
+    int rows = tq_batch_pass_rows(data, before, o->packing);
+    int others = held_out ? tq_batch_pass_rows(held_out, before, o->packing) : 0;
     t->plan = (tq_plan){.max_rows = rows > others ? rows : others,
                         .train = true,
                         .max_rank = adapter->max_rank,

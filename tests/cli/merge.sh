@@ -19,7 +19,7 @@ differ() { ! agree "$1" "$2" "$3"; }
 train() { "$TOQUE" tune -m m.gguf -d rows.jsonl -o "$1" --quiet --eval-split 0 --max-steps 4 --warmup 0 --lr "$2" --method "$3"; }
 scores -m m.gguf >base
 
-for method in lora dora ia3 norms full freeze; do
+for method in lora dora vera ia3 norms full freeze; do
     train $method 0.05 $method >"$out" 2>"$err"
     expect 0 $?
     ok "$method is trained" test -d $method
@@ -55,6 +55,8 @@ refused() {
 }
 train prefix 0.05 prefix >"$out" 2>"$err"
 refused "virtual tokens" "cannot be merged" -m m.gguf -a prefix -o no.gguf
+train prompt 0.05 prompt >"$out" 2>"$err"
+refused "a prompt" "cannot be merged" -m m.gguf -a prompt -o no.gguf
 refused "two that replace tensors" "both replace" -m m.gguf -a full -a freeze -o no.gguf
 refused "a scale of replaced tensors" "must be 1" -m m.gguf -a full:0.5 -o no.gguf
 run 1 merge -m lora.gguf -a lora -o no.gguf # a warning that it is loaded stands before the error

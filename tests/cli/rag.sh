@@ -45,7 +45,7 @@ ok "a filter on an unknown key names those there are" err_has 'team'
 run 1 rag search s.db cats --mode vector
 ok "no vectors in this store" err_has '--mode bm25'
 run 0 rag ask s.db 'which warm places do cats like?' --threshold 0.3 --json
-ok "rag ask quotes word for word" json "d[0]['answered'] and d[0]['quotes'][0]['text'] == 'They like warm places.' and all(open(q['document'],'rb').read()[q['start']:q['end']].decode() == q['text'] for q in d[0]['quotes'])"
+ok "rag ask quotes word for word" json "d[0]['answered'] and d[0]['sources'][0]['text'] == 'They like warm places.' and all(open(q['document'],'rb').read()[q['start']:q['end']].decode() == q['text'] for q in d[0]['sources'])"
 run 0 rag ask s.db 'how do I install a printer?'
 ok "rag ask abstains" out_has 'The documents do not answer this.'
 printf 'Cows graze.\n' >docs/cows.txt
@@ -128,7 +128,7 @@ if [ -d "${TOQUE_TEST_EMBEDDER:-}" ]; then
     run 0 rag search v.db 'kitten at night' --json --stages
     ok "hybrid joins both" json "d[0]['mode'] == 'hybrid' and set(d[0]['results'][0]['stages']) == {'vector','bm25'} and abs(d[0]['results'][0]['score'] - 2/61) < 1e-9"
     run 0 rag ask v.db 'what does the young cat do?' --threshold 0.3 --json
-    ok "rag ask quotes by meaning" json "d[0]['quotes'][0]['text'] == 'The kitten purrs on the sofa.'"
+    ok "rag ask quotes by meaning" json "d[0]['sources'][0]['text'] == 'The kitten purrs on the sofa.'"
     printf '{"question": "spacecraft", "document": "b.md"}\n{"question": "young cat", "document": "a.md"}\n' >pets.jsonl
     run 0 rag eval v.db pets.jsonl --json
     ok "rag eval measures each stage" json "[s['stage'] for s in d[0]['stages']] == ['vector','bm25','hybrid'] and d[0]['stages'][0]['recall@1'] == 1 and d[0]['stages'][1]['recall@1'] < 1 and 0 < d[0]['stages'][1]['p'] <= 1 and 'p' not in d[0]['stages'][2]"

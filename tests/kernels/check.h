@@ -61,6 +61,7 @@ void check_dequant(void **state);
 void check_rows_f32(void **state);
 void check_rows_q8(void **state);
 void check_rows_q8_together(void **state);
+void check_panels(void **state);
 void check_quant_q8(void **state);
 void check_scan(void **state);
 void check_gemm_values(void **state);

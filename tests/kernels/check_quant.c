@@ -220,6 +220,60 @@ void check_rows_q8(void **state) {
     }
 }
 
+/* Panels give what rows_q8 gives, but for the order of sums, and each row of x the bits that it has alone. */
+static void panels(const tq_kernels *k, tq_type type, int64_t width, int64_t n) {
+    enum { T = 15 };
+    const struct tq_panels *p = &k->panels[type];
+    const size_t bytes = tq_type_row_bytes(type, width), stride = bytes + 3;
+    const size_t panel = (size_t)(width / p->block * p->bytes * k->panel_rows);
+    uint8_t *w = guard(stride * (size_t)n, false), *made = guard(panel * (size_t)(n / k->panel_rows), false);
+    for (int64_t j = 0; j < n; j++) {
+        uint8_t *row = random_weights(type, width, false);
+        for (size_t i = 0; type == TQ_Q8_0 && j < 2 && i < bytes; i++)
+            if (i % 34 >= 2) row[i] = j ? 0x80 : 0x7f; /* extremes of both sides */
+        memcpy(w + (size_t)j * stride, row, bytes);
+    }
+    for (int64_t j = 0; j < n; j += k->panel_rows)
+        p->make(made + panel * (size_t)(j / k->panel_rows), w + (size_t)j * stride, stride, width);
+    tq_q8 *q = guard((size_t)(T * width / 32) * sizeof *q, false);
+    float *y = guard((size_t)(T * n) * 4, true), *alone = guard((size_t)n * 4, false),
+          *want = guard((size_t)n * 4, false);
+    for (int t = 0; t < T; t++) k->quant_q8(q + t * width / 32, guard_floats(width, false), width);
+    for (int64_t i = 0; i < width; i++) q[i / 32].q[i % 32] = i / 32 % 2 ? 127 : -127;
+    for (int64_t b = 0; b < width / 32; b++) q[b].sum = q[b].d * (b % 2 ? 32 * 127.0f : 32 * -127.0f);
+    p->q8(y, n, made, n, width, q, T);
+    for (int t = 0; t < T; t++) {
+        const tq_q8 *xt = q + t * width / 32;
+        p->q8(alone, n, made, n, width, xt, 1);
+        assert_memory_equal(alone, y + t * n, (size_t)n * 4);
+        k->rows_q8[type](want, n, w, stride, n, width, xt, 1);
+        for (int64_t j = 0; j < n; j++) {
+            double size = 1e-9;
+            float *row = guard((size_t)width * 4, false);
+            k->dequant_row[type](row, w + (size_t)j * stride, width);
+            for (int64_t i = 0; i < width; i++)
+                size += fabs((double)row[i] * xt[i / 32].q[i % 32] * xt[i / 32].d) + fabs(4 * (double)xt[i / 32].d);
+            near(k, tq_type_get(type)->name, j, alone[j], want[j], 2e-6, size);
+        }
+        if (t > 2) t += 4;
+    }
+    guard_reset();
+}
+
+void check_panels(void **state) {
+    (void)state;
+    FOR_ROWS(k) {
+        int forms = 0;
+        for (int t = 0; t < N_TYPES; t++) {
+            if (!k->panels[types[t]].make) continue;
+            forms++;
+            for (int blocks = 1; blocks <= 5; blocks += 2)
+                panels(k, types[t], (int64_t)tq_type_get(types[t])->block * blocks, 2 * k->panel_rows);
+        }
+        assert_int_equal(forms, 4);
+    }
+}
+
 void check_quant_q8(void **state) {
     (void)state;
     FOR_ROWS(k)

@@ -1,64 +1,32 @@
 /* Heads on a small model: the gradient of every tensor is the slope of the loss, for each objective that has a head and
  * each way of reading, with the whole body and with LoRA; and training gives the same bytes for any number of threads,
  * that of a head alone packed or not. */
-#include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
-#include "model/peft.h"
+#include "bench.h"
 #include "small_model.h"
-#include "train/trainer.h"
 
 enum { ROWS = 5 };
 static char folder[64];
 static const char *const kinds[] = {"head", "lora", "full"};
 enum { KINDS = sizeof kinds / sizeof kinds[0] };
 
-static void check(toque_status status, const toque_error *err) {
-    if (status != TOQUE_OK) fail_msg("%s", err->message);
-}
-
 static void make_rows(tq_dataset *set, tq_mem *mem) {
-    *set = (tq_dataset){.mem = mem, .n_rows = ROWS};
-    tq_arena_init(&set->arena, mem, 4096);
-    tq_buf_init(&set->notes, mem, 100);
-    set->examples = TQ_NEW_ARRAY(mem, tq_example, ROWS);
-    assert_non_null(set->examples);
+    begin_rows(set, mem, ROWS);
     for (int r = 0; r < ROWS; r++) {
-        tq_example *e = &set->examples[set->n++];
-        *e = (tq_example){.n = 4 + 2 * r,
-                          .weight = 1 + 0.5f * (float)r,
-                          .row = (uint32_t)r,
-                          .label = r % 3,
-                          .value = (float)r,
-                          .n_classes = 1,
-                          .n_targets = 1,
-                          .read = true};
-        e->tokens = tq_arena_alloc(&set->arena, (size_t)e->n, sizeof *e->tokens);
-        int32_t *classes = tq_arena_alloc(&set->arena, (size_t)e->n, sizeof *classes);
-        assert_true(e->tokens && classes);
+        tq_example *e = add_row(set, 4 + 2 * r);
+        int32_t *classes = (int32_t *)(uintptr_t)e->classes;
         for (int t = 0; t < e->n; t++) {
             e->tokens[t] = (t * 7 + r * 11 + 5) % 64;
             classes[t] = (t + r) % 3;
         }
-        e->classes = classes;
+        e->weight = 1 + 0.5f * (float)r;
+        e->label = r % 3;
+        e->value = (float)r;
+        e->n_classes = e->n_targets = 1;
+        e->read = true;
     }
 }
-
-typedef struct bench {
-    tq_ctx *ctx;
-    tq_model *model;
-    tq_adapter *adapter;
-    tq_dataset data;
-    tq_trainer trainer;
-} bench;
 
 static void open_bench(bench *b, const char *kind, const tq_objective *objective, tq_read read, int threads,
                        bool packing) {
@@ -73,8 +41,7 @@ static void open_bench(bench *b, const char *kind, const tq_objective *objective
                     .mean = 2,
                     .deviation = 1.5};
     snprintf(path, sizeof path, "%s/llama.gguf", folder);
-    check(tq_ctx_new(&b->ctx, threads, 0, "f32", &err), &err);
-    check(tq_model_open(&b->model, b->ctx, path, &err), &err);
+    open_model(b, path, threads);
     tq_adapter_options ao = {.kind = kind, .rank = 4, .alpha = 8, .heads = &head, .n_heads = 1, .seed = 1};
     check(tq_adapter_new(&b->adapter, b->model, &ao, &err), &err);
     tq_adapter *a = b->adapter;
@@ -90,14 +57,6 @@ static void open_bench(bench *b, const char *kind, const tq_objective *objective
                             .rows = ROWS,
                             .packing = packing};
     check(tq_trainer_init(&b->trainer, a, &b->data, NULL, &o, &err), &err);
-}
-
-static void close_bench(bench *b) {
-    tq_trainer_clear(&b->trainer);
-    tq_dataset_clear(&b->data);
-    tq_adapter_free(b->adapter);
-    tq_model_close(b->model);
-    tq_ctx_free(b->ctx);
 }
 
 static void slopes(const char *kind, const tq_objective *objective, tq_read read) {

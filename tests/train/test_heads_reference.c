@@ -1,27 +1,12 @@
 /* Heads against transformers (tools/reference/heads.py): the loss and the gradient of every tensor on a tiny llama and
  * a tiny bert, for each objective, with the whole model trained and with LoRA. */
-#include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-#include <stdio.h>
-#include <string.h>
-
 #include "../model/tiny.h"
-#include "model/peft.h"
-#include "train/trainer.h"
+#include "bench.h"
 
 enum { ROWS = 4, LABELS = 3, FAMILIES = 2, CASES = 16 };
 static const char *expectations;
 static const char *const families[FAMILIES] = {"llama", "bert"};
 static tiny folders[FAMILIES];
-
-static void check(toque_status status, const toque_error *err) {
-    if (status != TOQUE_OK) fail_msg("%s", err->message);
-}
 
 /* --- the reference's rows ---------------------------------------------------------------------------------- */
 static void set_truth(tq_example *e, tq_head_kind kind, int r, int32_t *classes) {
@@ -43,33 +28,16 @@ static void set_truth(tq_example *e, tq_head_kind kind, int r, int32_t *classes)
 }
 
 static void make_rows(tq_dataset *set, tq_mem *mem, tq_head_kind kind) {
-    *set = (tq_dataset){.mem = mem, .n_rows = ROWS};
-    tq_arena_init(&set->arena, mem, 4096);
-    tq_buf_init(&set->notes, mem, 100);
-    set->examples = TQ_NEW_ARRAY(mem, tq_example, ROWS);
-    assert_non_null(set->examples);
+    begin_rows(set, mem, ROWS);
     for (int r = 0; r < ROWS; r++) {
-        tq_example *e = &set->examples[set->n++];
-        *e = (tq_example){.n = 5 + 2 * r, .weight = 1, .row = (uint32_t)r, .read = true};
-        e->tokens = tq_arena_alloc(&set->arena, (size_t)e->n, sizeof *e->tokens);
-        int32_t *classes = tq_arena_alloc(&set->arena, (size_t)e->n, sizeof *classes);
-        assert_true(e->tokens && classes);
+        tq_example *e = add_row(set, 5 + 2 * r);
+        e->read = true;
         for (int t = 0; t < e->n; t++) e->tokens[t] = (r * 37 + t * 11 + 5) % 400;
-        set_truth(e, kind, r, classes);
+        set_truth(e, kind, r, (int32_t *)(uintptr_t)e->classes);
     }
 }
 
 /* --- a trainer of one case --------------------------------------------------------------------------------- */
-typedef struct bench {
-    tq_ctx *ctx;
-    tq_model *model;
-    tq_adapter *adapter;
-    tq_dataset data;
-    tq_trainer trainer;
-    double loss;
-    size_t gradients; /* that were compared */
-} bench;
-
 static const tq_objective *objective_of(const char *name) {
     static const tq_objective *const all[] = {&tq_objective_classify, &tq_objective_multilabel, &tq_objective_regress,
                                               &tq_objective_tag};
@@ -79,7 +47,8 @@ static const tq_objective *objective_of(const char *name) {
     return NULL;
 }
 
-static void open_bench(bench *b, const char *family, const tq_objective *objective, const char *method) {
+/* The loss is returned, the gradient left in the adapter. */
+static double open_bench(bench *b, const char *family, const tq_objective *objective, const char *method) {
     toque_error err;
     tq_step_result r;
     const char *labels[LABELS] = {"a", "b", "c"};
@@ -92,9 +61,7 @@ static void open_bench(bench *b, const char *family, const tq_objective *objecti
                     .labels = value ? NULL : (char **)(uintptr_t)labels,
                     .mean = 1.5,
                     .deviation = 2};
-    *b = (bench){0};
-    check(tq_ctx_new(&b->ctx, 2, 0, "f32", &err), &err);
-    check(tq_model_open(&b->model, b->ctx, folders[bert].dir, &err), &err);
+    open_model(b, folders[bert].dir, 2);
     tq_adapter_options ao = {
         .kind = method, .rank = 4, .alpha = 8, .targets = "all-linear", .heads = &head, .n_heads = 1, .seed = 1};
     if (strcmp(method, "lora") != 0) ao.targets = NULL;
@@ -115,42 +82,10 @@ static void open_bench(bench *b, const char *family, const tq_objective *objecti
                             .packing = true};
     check(tq_trainer_init(&b->trainer, b->adapter, &b->data, NULL, &o, &err), &err);
     check(tq_trainer_gradient(&b->trainer, &r, &err), &err);
-    b->loss = r.loss;
-}
-
-static void close_bench(bench *b) {
-    tq_trainer_clear(&b->trainer);
-    tq_dataset_clear(&b->data);
-    tq_adapter_free(b->adapter);
-    tq_model_close(b->model);
-    tq_ctx_free(b->ctx);
+    return r.loss;
 }
 
 /* --- the comparison ---------------------------------------------------------------------------------------- */
-static const tq_range *find_range(const tq_adapter *a, const char *name) {
-    for (size_t r = 0; r < a->n_ranges; r++)
-        if (strcmp(a->ranges[r].name, name) == 0) return &a->ranges[r];
-    fail_msg("no range is called %s; the first is %s", name, a->ranges[0].name);
-    return NULL;
-}
-
-static void check_gradient(const bench *b, const char *of, const char *line) {
-    char name[160];
-    int rows, cols;
-    double norm, dot, mine = 0, probe = 0;
-    assert_int_equal(sscanf(line, "grad %150s %d %d %lf %lf", name, &rows, &cols, &norm, &dot), 5);
-    const tq_range *r = find_range(b->adapter, name);
-    assert_int_equal(r->rows * r->cols, rows * cols);
-    const float *g = b->adapter->grads + r->start;
-    for (int i = 0; i < rows * cols; i++) {
-        mine += (double)g[i] * (double)g[i];
-        probe += (double)g[i] * cos(0.3 * i + 1);
-    }
-    if (!(fabs(sqrt(mine) - norm) <= 1e-3 * norm + 1e-6) || !(fabs(probe - dot) <= 1e-3 * norm + 1e-6))
-        fail_msg("%s: gradient of %s: norm %g, expected %g; probe %g, expected %g", of, name, sqrt(mine), norm, probe,
-                 dot);
-}
-
 static void losses_and_gradients_are_those_of_transformers(void **state) {
     (void)state;
     FILE *f = fopen(expectations, "r");
@@ -158,20 +93,22 @@ static void losses_and_gradients_are_those_of_transformers(void **state) {
     char line[300], of[100] = "", family[20], objective[20], method[20];
     bench b = {0};
     int cases = 0;
-    double want;
+    size_t gradients = 0; /* that were compared */
+    double want, loss = 0;
     while (fgets(line, sizeof line, f)) {
         if (sscanf(line, "case %19s %19s %19s", family, objective, method) == 3) {
             snprintf(of, sizeof of, "%s, %s, %s", family, objective, method);
-            open_bench(&b, family, objective_of(objective), method);
+            gradients = 0;
+            loss = open_bench(&b, family, objective_of(objective), method);
         } else if (sscanf(line, "loss %lf", &want) == 1) {
-            if (!(fabs(b.loss - want) <= 1e-4 * want)) fail_msg("%s: loss %.8g, expected %.8g", of, b.loss, want);
-            if (b.gradients != b.adapter->n_ranges)
-                fail_msg("%s: %zu tensors are trained, %zu in the reference", of, b.adapter->n_ranges, b.gradients);
+            if (!(fabs(loss - want) <= 1e-4 * want)) fail_msg("%s: loss %.8g, expected %.8g", of, loss, want);
+            if (gradients != b.adapter->n_ranges)
+                fail_msg("%s: %zu tensors are trained, %zu in the reference", of, b.adapter->n_ranges, gradients);
             close_bench(&b);
             cases++;
         } else {
-            check_gradient(&b, of, line);
-            b.gradients++;
+            check_gradient(b.adapter, of, line);
+            gradients++;
         }
     }
     fclose(f);

@@ -1,19 +1,10 @@
 /* Every method against transformers and PEFT (tools/reference/methods.py): names and shapes of its tensors, loss,
  * gradients and five steps on two small models; that its files give it back; and that its gradients do not depend on
  * packing, threads or memory. */
-#include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
+#include "bench.h"
 #include "files/names.h"
-#include "model/peft.h"
 #include "small_model.h"
 #include "train/auto_targets.h"
 #include "train/lr_find.h"
@@ -55,8 +46,10 @@ static const method methods[] = {
     {"loraplus", {.kind = "lora", LOW_RANK, .targets = ALL}, 2e-3, 0.05, 4, 0},
     {"dora", {.kind = "dora", LOW_RANK, .targets = ALL}, 1e-2, 0.05, 1, 0},
     {"pissa", {.kind = "lora", LOW_RANK, .targets = ALL, .pissa = true}, 1e-3, 0, 1, 0},
+    {"vera", {.kind = "vera", .rank = 8, .targets = ALL}, 1e-2, 0.05, 1, 0},
     {"ia3", {.kind = "ia3"}, 1e-2, 0.05, 1, 0},
     {"prefix", {.kind = "prefix", .virtual_tokens = 5}, 1e-2, 0.5, 1, 0},
+    {"prompt", {.kind = "prompt", .virtual_tokens = 5}, 1e-2, 0.5, 1, 0},
     {"norms", {.kind = "norms"}, 1e-2, 0.05, 1, 0},
     {"full", {.kind = "full"}, 1e-3, 0, 1, 0},
     {"freeze", {.kind = "freeze", .own = "model.layers.1.*"}, 1e-3, 0, 1, 0},
@@ -71,30 +64,17 @@ static const method *find_method(const char *name) {
     return NULL;
 }
 
-static void check(toque_status status, const toque_error *err) {
-    if (status != TOQUE_OK) fail_msg("%s", err->message);
-}
-
 /* --- the reference's rows and start values ----------------------------------------------------------------- */
 static void make_rows(tq_dataset *set, tq_mem *mem) {
-    *set = (tq_dataset){.mem = mem, .n_rows = ROWS};
-    tq_arena_init(&set->arena, mem, 4096);
-    tq_buf_init(&set->notes, mem, 100);
-    set->examples = TQ_NEW_ARRAY(mem, tq_example, ROWS);
-    assert_non_null(set->examples);
+    begin_rows(set, mem, ROWS);
     for (int r = 0; r < ROWS; r++) {
-        tq_example *e = &set->examples[set->n++];
-        *e = (tq_example){.n = 6 + 3 * r, .weight = 1, .row = (uint32_t)r, .line = (uint32_t)r + 1, .label = -1};
-        e->tokens = tq_arena_alloc(&set->arena, (size_t)e->n, sizeof *e->tokens);
-        e->target = tq_arena_alloc(&set->arena, (size_t)e->n, 1);
-        assert_true(e->tokens && e->target);
+        tq_example *e = add_row(set, 6 + 3 * r);
         e->tokens[0] = 5 + 11 * r;
         for (int t = 1; t < e->n; t++) {
             e->tokens[t] = (e->tokens[t - 1] * 5 + 3 + t) % 64;
             e->target[t] = (t + r) % 4 != 0;
             e->n_targets += e->target[t];
         }
-        set->n_tokens += (size_t)e->n;
         set->n_targets += (size_t)e->n_targets;
     }
 }
@@ -103,7 +83,8 @@ static void fill(tq_adapter *a, double scale) {
     if (scale == 0) return;
     for (size_t r = 0; r < a->n_ranges; r++) {
         const tq_range *range = &a->ranges[r];
-        bool set = strstr(range->name, "lora_A") || strstr(range->name, "lora_B") || range->role == TQ_ROLE_TABLE;
+        bool set = strstr(range->name, "lora_A") || strstr(range->name, "lora_B") || strstr(range->name, "vera_") ||
+                   range->role == TQ_ROLE_TABLE;
         double shift = (double)(tq_name_hash(range->name, strlen(range->name)) % 1000) / 100;
         float *v = a->values + range->start;
         for (int i = 0; i < range->rows * range->cols; i++)
@@ -113,14 +94,6 @@ static void fill(tq_adapter *a, double scale) {
 }
 
 /* --- a trainer of one method ------------------------------------------------------------------------------- */
-typedef struct bench {
-    tq_ctx *ctx;
-    tq_model *model;
-    tq_adapter *adapter;
-    tq_dataset data;
-    tq_trainer trainer;
-} bench;
-
 typedef struct layout {
     int threads;
     bool unpacked;
@@ -129,13 +102,10 @@ typedef struct layout {
     double ema;
 } layout;
 
-static void open_model(bench *b, const char *arch, int threads) {
-    toque_error err;
+static void open_small(bench *b, const char *arch, int threads) {
     char path[128];
-    *b = (bench){0};
     snprintf(path, sizeof path, "%s/%s.gguf", folder, arch);
-    check(tq_ctx_new(&b->ctx, threads, 0, "f32", &err), &err);
-    check(tq_model_open(&b->model, b->ctx, path, &err), &err);
+    open_model(b, path, threads);
 }
 
 static toque_status start(bench *b, const method *m, layout how, toque_error *err) {
@@ -159,47 +129,13 @@ static toque_status start(bench *b, const method *m, layout how, toque_error *er
 
 static void open_bench(bench *b, const char *arch, const method *m, layout how) {
     toque_error err;
-    open_model(b, arch, how.threads ? how.threads : 2);
+    open_small(b, arch, how.threads ? how.threads : 2);
     check(tq_adapter_new(&b->adapter, b->model, &m->o, &err), &err);
     fill(b->adapter, m->scale);
     check(start(b, m, how, &err), &err);
 }
 
-static void close_bench(bench *b) {
-    tq_trainer_clear(&b->trainer);
-    tq_dataset_clear(&b->data);
-    tq_adapter_free(b->adapter);
-    tq_model_close(b->model);
-    assert_int_equal(b->ctx->mem.used > 0, true);
-    tq_ctx_free(b->ctx);
-}
-
 /* --- against the reference ---------------------------------------------------------------------------------- */
-static const tq_range *find_range(const tq_adapter *a, const char *name) {
-    for (size_t r = 0; r < a->n_ranges; r++)
-        if (strcmp(a->ranges[r].name, name) == 0) return &a->ranges[r];
-    fail_msg("no range is called %s; the first is %s", name, a->ranges[0].name);
-    return NULL;
-}
-
-static void check_gradient(const bench *b, const char *line) {
-    char name[160];
-    int rows, cols;
-    double norm, dot, mine = 0, probe = 0;
-    assert_int_equal(sscanf(line, "grad %150s %d %d %lf %lf", name, &rows, &cols, &norm, &dot), 5);
-    const tq_range *r = find_range(b->adapter, name);
-    assert_int_equal(r->rows, rows);
-    assert_int_equal(r->cols, cols);
-    const float *g = b->adapter->grads + r->start;
-    for (int i = 0; i < rows * cols; i++) {
-        mine += (double)g[i] * (double)g[i];
-        probe += (double)g[i] * cos(0.3 * i + 1);
-    }
-    if (b->adapter->start) probe = dot; /* singular vectors have no sign of their own */
-    if (!(fabs(sqrt(mine) - norm) <= 1e-3 * norm + 1e-7) || !(fabs(probe - dot) <= 1e-3 * norm + 1e-7))
-        fail_msg("gradient of %s: norm %g, expected %g; probe %g, expected %g", name, sqrt(mine), norm, probe, dot);
-}
-
 static void check_loss(double mine, int step, double want, const char *name) {
     if (!(fabs(mine - want) <= (step ? 1e-3 : 1e-5) * want))
         fail_msg("%s: loss %.8g before step %d, expected %.8g", name, mine, step, want);
@@ -239,7 +175,7 @@ static void every_method_equals_the_reference(void **state) {
             check_loss(r.objective, 0, want, name);
             smoothed++;
         } else {
-            check_gradient(&b, line);
+            check_gradient(b.adapter, name, line);
             gradients++;
         }
     }
@@ -489,14 +425,14 @@ static void files_give_a_method_back(void **state) {
         tq_step_result r;
         double base, loss;
         char dir[160];
-        open_model(&b, arch_of(m), 2);
+        open_small(&b, arch_of(m), 2);
         check(tq_adapter_new(&b.adapter, b.model, &m->o, &err), &err);
         check(start(&b, m, (layout){0}, &err), &err);
         check(tq_trainer_evaluate(&b.trainer, &b.data, &loss, NULL, &err), &err);
         b.trainer.hats.n = 0;
         check(tq_trainer_evaluate(&b.trainer, &b.data, &base, NULL, &err), &err);
         b.trainer.hats.n = 1;
-        bool begins_as_base = !b.adapter->prefix.n;
+        bool begins_as_base = !b.adapter->table.n;
         if (begins_as_base && !(fabs(loss - base) <= 1e-5 * base))
             fail_msg("%s: a fresh one has loss %g, not %g", m->name, loss, base);
         for (int s = 0; s < 3; s++) check(tq_trainer_step(&b.trainer, &r, &err), &err);

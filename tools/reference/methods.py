@@ -1,7 +1,7 @@
 """Expectations of tests/train/test_methods.c: loss, gradients and five steps of every method on the tests' small models,
 by transformers and PEFT in f32. Development aid: pip install torch transformers peft gguf.
 
-Usage: methods.py BUILD > tests/train/data/methods.txt      (BUILD/tests/train/write_small_model writes the models)
+Usage: methods.py BUILD [CASE...] > tests/train/data/methods.txt      (BUILD/tests/train/write_small_model writes the models)
 Lines: `case NAME MODEL`, `smoothed VALUE` (the loss with label smoothing before step 0), `grad TENSOR ROWS COLS NORM DOT` (a probe: sum of g_i cos(0.3 i + 1)), `loss STEP VALUE`.
 Start values come from a formula (see `fill`), so both sides need no file."""
 import math
@@ -11,7 +11,7 @@ import sys
 import tempfile
 
 import torch
-from peft import IA3Config, LNTuningConfig, LoraConfig, PrefixTuningConfig, VeraConfig, get_peft_model, get_peft_model_state_dict
+from peft import IA3Config, LNTuningConfig, LoraConfig, PrefixTuningConfig, PromptTuningConfig, VeraConfig, get_peft_model, get_peft_model_state_dict
 
 from llama_gguf import load
 
@@ -53,7 +53,7 @@ def saved_name(name):
 def loss_of(model, smoothing=0.0):
     total, n = 0.0, 0
     for tokens, target in rows():
-        logits = model(torch.tensor([tokens])).logits[0, :-1]
+        logits = model(torch.tensor([tokens])).logits[0, -len(tokens):-1]  # a prompt's rows stand before
         labels = torch.tensor([i if t else -100 for i, t in zip(tokens, target)])[1:]
         total = total + torch.nn.functional.cross_entropy(logits, labels, reduction="sum", label_smoothing=smoothing)
         n += int((labels >= 0).sum())
@@ -61,6 +61,8 @@ def loss_of(model, smoothing=0.0):
 
 
 def run(case, arch, path, config=None, trained=None, lr=1e-2, ratio=1.0, scale=0.05, smoothing=0.0):
+    if sys.argv[2:] and case not in sys.argv[2:]:
+        return
     torch.manual_seed(1)
     model = load(path)
     if config:
@@ -77,9 +79,6 @@ def run(case, arch, path, config=None, trained=None, lr=1e-2, ratio=1.0, scale=0
     with torch.no_grad():
         for name, p in params.items() if scale else ():
             fill(name, p, scale)
-        for name, b in model.named_buffers():
-            if "vera_A" in name or "vera_B" in name:
-                fill("vera_A" if "vera_A" in name else "vera_B", b, 0.2)
     model.train()
     groups = []
     for name, p in params.items():
@@ -123,9 +122,11 @@ for arch in ("llama", "qwen2"):
     run("loraplus", arch, path, lora(), lr=2e-3, ratio=4.0)
     run("dora", arch, path, lora(use_dora=True))
     run("pissa", arch, path, lora(init_lora_weights="pissa"), lr=1e-3, scale=0.0)
+    run("vera", arch, path, VeraConfig(r=8, target_modules=ALL, task_type="CAUSAL_LM"))
     run("ia3", arch, path, IA3Config(target_modules=["k_proj", "v_proj", "down_proj"],
                                      feedforward_modules=["down_proj"], task_type="CAUSAL_LM"))
     run("prefix", arch, path, PrefixTuningConfig(num_virtual_tokens=5, task_type="CAUSAL_LM"), scale=0.5)
+    run("prompt", arch, path, PromptTuningConfig(num_virtual_tokens=5, task_type="CAUSAL_LM"), scale=0.5)
     run("norms", arch, path, LNTuningConfig(target_modules=["input_layernorm", "post_attention_layernorm", "norm"],
                                             task_type="CAUSAL_LM"))
     run("full", arch, path, trained=lambda n: True, lr=1e-3, scale=0.0)
