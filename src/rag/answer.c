@@ -67,7 +67,7 @@ toque_status tq_writer_warm(const tq_writer *writer, const tq_ask_options *o, to
     tq_model *model = tq_session_model(writer->session);
     tq_prompt a, b = {.tokens.mem = &model->ctx->mem};
     tq_prompt_parts parts = {.system = o->system ? o->system : tq_ask_system, .shots = o->shots, .question = "x"};
-    size_t room = (size_t)tq_session_context(writer->session), n = 0;
+    size_t room = (size_t)tq_session_context(writer->session, writer->hats), n = 0;
     toque_status status = tq_prompt_make(&a, model, &parts, room, err);
     parts.question = "[1]";
     if (status == TOQUE_OK) status = tq_prompt_make(&b, model, &parts, room, err);
@@ -401,10 +401,11 @@ static toque_status write_answer(asking *a, toque_error *err) {
     tq_buf lead;
     tq_buf_init(&lead, a->s->store->mem, SIZE_MAX / 4);
     r->mode = TQ_ANSWER_WRITE;
-    r->room = tq_session_context(a->writer->session) - a->o->max_tokens + 1;
-    toque_status status = r->room > 0 ? make_prompt(a, &prompt, &lead, err)
-                                      : TQ_FAIL(err, ELIMIT, "an answer of %d tokens does not fit the context of %d",
-                                                a->o->max_tokens, tq_session_context(a->writer->session));
+    r->room = tq_session_context(a->writer->session, a->writer->hats) - a->o->max_tokens + 1;
+    toque_status status = r->room > 0
+                              ? make_prompt(a, &prompt, &lead, err)
+                              : TQ_FAIL(err, ELIMIT, "an answer of %d tokens does not fit the context of %d",
+                                        a->o->max_tokens, tq_session_context(a->writer->session, a->writer->hats));
     if (status == TOQUE_OK) {
         r->left_sources = r->n_sources - prompt.sources;
         r->left_messages = json_array_size(a->o->history) - prompt.messages;

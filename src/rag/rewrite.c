@@ -30,7 +30,7 @@ static toque_status generate(const tq_writer *writer, const tq_prompt_parts *par
     tq_sampling greedy = tq_sampling_default();
     const tq_generate_options options = {
         .max_tokens = MOST_TOKENS, .prefill_only = o->prefill_only, .stop = stops, .n_stop = 1};
-    int context = tq_session_context(writer->session);
+    int context = tq_session_context(writer->session, writer->hats);
     toque_status status = tq_prompt_make(&prompt, tq_session_model(writer->session), parts,
                                          context > MOST_TOKENS ? (size_t)(context - MOST_TOKENS) : 0, err);
     if (status == TOQUE_OK)

@@ -361,7 +361,8 @@ json_t *tq_usage_json(const tq_generation *g) {
 
 /* Room for an answer behind a prompt of n tokens; the last token drawn needs no place. */
 static bool find_room(tq_generation *g, int n, int *most) {
-    int context = g->server->context;
+    const int most_here = tq_model_context(g->server->model, &g->outfit.hats); /* less under virtual tokens */
+    const int context = g->server->context < most_here ? g->server->context : most_here;
     int64_t room = (int64_t)context - n + 1, want = g->max_tokens < 0 ? room : g->max_tokens;
     if (n <= context && want <= room) {
         *most = (int)want;

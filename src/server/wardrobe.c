@@ -66,6 +66,9 @@ static toque_status read(tq_wardrobe *w, tq_garment *g, const char *name, const 
     TQ_TRY(tq_adapter_load(&g->adapter, w->model, path, err));
     if (g->adapter->n_heads)
         return TQ_FAIL(err, EINVAL, "%.300s answers with a head, which a server of texts would leave out", path);
+    tq_hat hat = tq_adapter_hat(g->adapter, 1);
+    if (tq_hats_before_tokens(&(tq_hats){.items = &hat, .n = 1}))
+        return TQ_FAIL(err, EUNSUPPORTED, "%.300s is a prompt of virtual tokens, which is not served yet", path);
     return hash_of(w, g->adapter, g->hash) ? TOQUE_OK : TQ_NOMEM(err);
 }
 
@@ -143,16 +146,16 @@ static toque_status put_on(tq_outfit *o, tq_garment *g, float scale, toque_error
     if (o->hats.n == TQ_MOST_WORN) return TQ_FAIL(err, EINVAL, "more than %d adapters are worn", TQ_MOST_WORN);
     for (int i = 0; i < o->hats.n; i++)
         if (o->garments[i] == g) return TQ_FAIL(err, EINVAL, "the adapter %.100s is named twice", g->name);
-    if (scale != 1 && (g->adapter->weights || g->adapter->prefix.n))
+    const tq_hat hat = tq_adapter_hat(g->adapter, scale);
+    if (scale != 1 && (g->adapter->weights || hat.prefix))
         return TQ_FAIL(err, EINVAL, "the adapter %.100s can be worn at scale 1 only", g->name);
     for (int i = 0; i < o->hats.n; i++)
-        if ((g->adapter->weights && o->garments[i]->adapter->weights) ||
-            (g->adapter->prefix.n && o->garments[i]->adapter->prefix.n))
+        if ((g->adapter->weights && o->garments[i]->adapter->weights) || (hat.prefix && o->items[i].prefix))
             return TQ_FAIL(err, EINVAL, "the adapters %.100s and %.100s cannot be worn together", g->name,
                            o->garments[i]->name);
     g->users++;
     o->garments[o->hats.n] = g;
-    o->items[o->hats.n++] = tq_adapter_hat(g->adapter, scale);
+    o->items[o->hats.n++] = hat;
     size_t n = strlen(o->worn);
     snprintf(o->worn + n, sizeof o->worn - n, "%s*%a;", g->hash, (double)scale);
     return TOQUE_OK;
