@@ -2,7 +2,7 @@
 #include "server/state.h"
 
 static const unsigned char page[] = {
-#include "index.html.inc"
+#include "server/index.html.inc"
 };
 
 void tq_route_page(tq_exchange *x, json_t *body) {
