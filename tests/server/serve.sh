@@ -256,7 +256,7 @@ ok "a certificate without its key is refused" one_error_line
 # --- adapters
 mkdir "$work/hats"
 printf '{"prompt":"Say it.","completion":"Ahoy!"}\n' >"$work/rows.jsonl"
-run 0 tune -m "$model" -d "$work/rows.jsonl" -o "$work/hats/pirate" --steps 12 --lr 2e-3 --eval-split 0 --quiet
+run 0 tune -m "$model" -d "$work/rows.jsonl" -o "$work/hats/pirate" --max-steps 12 --lr 2e-3 --eval-split 0 --quiet
 ok "an adapter is trained" test -r "$work/hats/pirate/adapter_model.safetensors"
 say='"messages":[{"role":"user","content":"Say it."}],"temperature":0,"max_tokens":6'
 serve -m "$model" -a one="$work/hats/pirate" --adapter-dir "$work/hats"
