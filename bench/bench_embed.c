@@ -47,7 +47,7 @@ static toque_status measure(const char *compute, bool json, toque_error *err) {
     TQ_TRY(tq_ctx_new(&ctx, THREADS, 0, compute, err));
     toque_status status;
     TQ_GO(tq_model_open(&model, ctx, path, err));
-    TQ_GO(tq_embedder_new(&e, model, err));
+    TQ_GO(tq_embedder_new(&e, model, NULL, err));
     out = tq_alloc(&ctx->mem, TEXTS * (size_t)tq_embedder_dim(e), sizeof *out);
     if (!out) {
         status = TQ_NOMEM(err);

@@ -97,7 +97,7 @@ static toque_status collect(job *j, toque_error *err) {
 
 void tq_baseline_measure(tq_baseline *b, tq_cli *cli, const tq_tune *t) {
     *b = (tq_baseline){0};
-    if (!tq_tune_has_held_out(t) || !t->data.n_rows) return;
+    if (!tq_tune_has_held_out(t) || !t->data.n_rows || t->trainer.pairs) return;
     job j = {.cli = cli, .t = t, .fits = true};
     toque_error why;
     tq_probe_rows_init(&j.learned, &cli->mem);

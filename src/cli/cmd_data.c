@@ -287,7 +287,7 @@ static bool teaches(const tq_row *row) {
     json_t *m;
     json_array_foreach(row->messages, i,
                        m) if (strcmp(json_string_value(json_object_get(m, "role")), "assistant") == 0 &&
-                              !(row->silent && row->silent[i])) return true;
+                              !(row->turns && row->turns[i] == 0)) return true;
     return row->messages == NULL;
 }
 

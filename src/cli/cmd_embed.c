@@ -7,6 +7,7 @@
 
 typedef struct options {
     tq_cli_model model;
+    tq_cli_adapters adapters;
     bool truncate;
 } options;
 
@@ -17,7 +18,8 @@ static const tq_option own[] = {{.key = "truncate",
                                  .fallback = "off",
                                  .help = "cut lines of more tokens than the model takes, and say how many there were"},
                                 {0}};
-static const tq_cli_table tables[] = {{own, 0}, {tq_cli_model_table, AT(model)}, {0}};
+static const tq_cli_table tables[] = {
+    {own, 0}, {tq_cli_model_table, AT(model)}, {tq_cli_adapters_table, AT(adapters)}, {0}};
 #undef AT
 
 enum { MAX_TEXT = 1 << 30, BATCH = 64 };
@@ -65,10 +67,10 @@ static toque_status embed_batch(tq_embedder *e, const options *o, const tq_strin
     return TOQUE_OK;
 }
 
-static toque_status embed_all(tq_cli *cli, const options *o, tq_model *model, lines *l, tq_embed_stats *stats,
-                              toque_error *err) {
+static toque_status embed_all(tq_cli *cli, const options *o, const tq_cli_loaded *loaded, lines *l,
+                              tq_embed_stats *stats, toque_error *err) {
     tq_embedder *e;
-    TQ_TRY(tq_embedder_new(&e, model, err));
+    TQ_TRY(tq_embedder_new(&e, loaded->model, tq_cli_hats(loaded), err));
     int dim = tq_embedder_dim(e);
     float *vectors = tq_alloc(&cli->mem, BATCH, (size_t)dim * sizeof *vectors);
     tq_buf out;
@@ -93,14 +95,14 @@ static toque_status run(tq_cli *cli, void *given, toque_error *err) {
     tq_cli_loaded loaded;
     char *text;
     size_t n;
-    TQ_TRY(tq_cli_load(&loaded, cli, &o->model, NULL, err));
+    TQ_TRY(tq_cli_load_to_embed(&loaded, cli, &o->model, &o->adapters, err));
     tq_cli_catch_interrupt(cli);
     const char *path = cli->set.n_positional ? cli->set.positional[0] : "-";
     toque_status status = tq_read_file(&text, &n, &cli->mem, path, MAX_TEXT, err);
     if (status == TOQUE_OK) {
         lines l = {.at = text, .end = text + n};
         tq_embed_stats stats = {0};
-        status = n ? embed_all(cli, o, loaded.model, &l, &stats, err)
+        status = n ? embed_all(cli, o, &loaded, &l, &stats, err)
                    : TQ_FAIL(err, EFORMAT, "%.200s holds no line to embed", path);
         if (status == TOQUE_OK && stats.truncated)
             tq_cli_warn(cli, "%zu of %zu lines were cut to %d tokens", stats.truncated, l.done,
@@ -115,11 +117,12 @@ const tq_command tq_cmd_embed = {
     .name = "embed",
     .group = TQ_GROUP_MODEL,
     .summary = "Print a vector for each line of a text",
-    .usage = "-m M [--truncate] [FILE]",
+    .usage = "-m M [-a A]... [--truncate] [FILE]",
     .about =
         "One line in, one JSON array of numbers out, from a file or standard input. M is an encoder (architecture\n"
-        "bert), such as all-MiniLM-L6-v2; pooling and length 1 are as its files say. Lines that are empty or\n"
-        "longer than the model takes are errors.",
+        "bert), such as all-MiniLM-L6-v2; pooling and length 1 are as its files say. An adapter that was tuned with\n"
+        "objective contrastive (docs/methods/contrastive.md) says these itself, and makes an embedder of a language\n"
+        "model too. Lines that are empty or longer than the model takes are errors.",
     .example = "printf 'How do I get my money back?\\n' | toque embed -m all-minilm-l6-v2",
     .tables = tables,
     .size = sizeof(options),

@@ -7,6 +7,7 @@
 #include "base/progress.h"
 #include "cli/answers.h"
 #include "cli/data_options.h"
+#include "cli/eval_head.h"
 #include "cli/load.h"
 #include "eval/labels.h"
 #include "eval/prior.h"
@@ -71,8 +72,7 @@ typedef struct job {
     double prior_seconds;
     size_t *count; /* [labels] rows of each truth */
     size_t rows, right, corrected;
-    tq_buf out;  /* the rows' answers */
-    char *other; /* those of the other run */
+    tq_answers answers;
 } job;
 
 /* truth: number of the label; j->logp is set */
@@ -176,7 +176,8 @@ static toque_status add_result(job *j, const tq_row *row, size_t truth, toque_er
     j->count[truth]++;
     j->right += answer == truth;
     j->corrected += corrected == truth;
-    return tq_answers_put(&j->out, id, labels[truth], labels[corrected], j->o->prior ? labels[answer] : NULL, err);
+    return tq_answers_put(&j->answers, id, labels[truth], labels[corrected], corrected == truth,
+                          j->o->prior ? labels[answer] : NULL, err);
 }
 
 /* The first rows of the file, of labels that were not taken yet while there are any. */
@@ -223,10 +224,10 @@ static toque_status estimate_prior(job *j, toque_error *err) {
 }
 
 static toque_status report(job *j, double seconds, toque_error *err) {
-    size_t most = 0, here = 0, there = 0;
+    size_t most = 0;
     for (size_t i = 1; i < j->labels.n; i++)
         if (j->count[i] > j->count[most]) most = i;
-    if (j->o->against) TQ_TRY(tq_answers_compare(&j->out, j->other, j->o->against, &here, &there, err));
+    if (j->o->against) TQ_TRY(tq_answers_compare(&j->answers, j->o->against, err));
     struct rusage usage;
     getrusage(RUSAGE_SELF, &usage);
     double peak = (double)usage.ru_maxrss * 1024 / 1e6;
@@ -238,45 +239,73 @@ static toque_status report(job *j, double seconds, toque_error *err) {
             json_object_set_new(o, "corrected", tq_answers_share_json(j->corrected, j->rows));
             json_object_set_new(o, "prior_seconds", json_real(j->prior_seconds)); /* of "seconds" */
         }
-        if (j->o->against) json_object_set_new(o, "paired", tq_answers_paired_json(here, there));
+        if (j->o->against) json_object_set_new(o, "paired", tq_answers_paired_json(&j->answers));
         return tq_cli_json(j->cli, o, err);
     }
     printf("%zu rows, %zu labels, %.1f s, peak %.0f MB\n", j->rows, j->labels.n, seconds, peak);
     tq_answers_print_share("majority class", j->count[most], j->rows);
     tq_answers_print_share("likeliest label", j->right, j->rows);
     if (j->o->prior) tq_answers_print_share("corrected for the prior", j->corrected, j->rows);
-    if (j->o->against) tq_answers_print_paired(j->o->against, here, there);
+    if (j->o->against) tq_answers_print_paired(&j->answers, j->o->against);
     return TOQUE_OK;
+}
+
+static toque_status need_labels(tq_cli *cli, toque_error *err) {
+    return tq_cli_usage(cli, err, "eval needs --labels: a file with one label a line, or A,B,C");
+}
+
+/* A head knows its own labels and reads a text; what is about answers that are written has no use. */
+static toque_status ask_head(job *j, const tq_head *head, double start, toque_error *err) {
+    static const char *const unused[] = {"labels",        "shots",         "shots_from", "prior",
+                                         "prompt_column", "answer_column", "system"};
+    const options *o = j->o;
+    for (size_t i = 0; i < sizeof unused / sizeof unused[0]; i++)
+        if (tq_options_given(&j->cli->set, unused[i]))
+            return TQ_FAIL(err, EINVAL,
+                           "%s has no use here: the adapter answers with a head (%s), which reads a text, "
+                           "--text-column, and knows its labels",
+                           unused[i], tq_head_kind_name(head->kind));
+    if (strcmp(j->cli->set.positional[0], "-") == 0)
+        return tq_cli_usage(j->cli, err, "eval reads its input twice: give a file, not standard input");
+    const tq_eval_head e = {.cli = j->cli,
+                            .loaded = &j->loaded,
+                            .head = head,
+                            .data = tq_cli_data_options(j->cli, &o->data),
+                            .out = o->out,
+                            .against = o->against,
+                            .start = start};
+    return tq_eval_head_run(&e, err);
 }
 
 static toque_status run(tq_cli *cli, void *given, toque_error *err) {
     const options *o = given;
     job j = {.cli = cli, .o = o};
     double start = tq_now();
-    if (!o->labels) return tq_cli_usage(cli, err, "eval needs --labels: a file with one label a line, or A,B,C");
+    const tq_head *head;
+    if (!o->labels && !o->adapters.adapters.len) return need_labels(cli, err); /* an adapter may have a head */
     if (o->shots && !o->shots_from) return tq_cli_usage(cli, err, "--shots needs --shots-from FILE");
     if (!o->shots && o->shots_from) return tq_cli_usage(cli, err, "--shots-from needs --shots N");
-    tq_buf_init(&j.out, &cli->mem, (size_t)1 << 30);
-    toque_status status;
-    size_t n;
-    if (o->against) TQ_GO(tq_read_file(&j.other, &n, &cli->mem, o->against, (size_t)1 << 30, err));
-    TQ_GO(tq_labels_read(&j.labels, &cli->mem, o->labels, err));
+    toque_status status = TOQUE_OK;
+    if (o->labels) TQ_GO(tq_labels_read(&j.labels, &cli->mem, o->labels, err));
+    TQ_GO(tq_cli_load_with_head(&j.loaded, cli, &o->model, &o->adapters, &head, err));
+    tq_cli_catch_interrupt(cli);
+    if (head) TQ_GO(ask_head(&j, head, start, err));
+    if (head) goto done;
+    if (!o->labels) TQ_GO(need_labels(cli, err));
+    TQ_GO(tq_answers_init(&j.answers, &cli->mem, o->against, err));
     j.logp = TQ_NEW_ARRAY(&cli->mem, double, j.labels.n);
     j.count = TQ_NEW_ARRAY(&cli->mem, size_t, j.labels.n);
     if (!j.logp || !j.count) TQ_GO(TQ_NOMEM(err));
-    TQ_GO(tq_cli_load(&j.loaded, cli, &o->model, &o->adapters, err));
-    tq_cli_catch_interrupt(cli);
     TQ_GO(tq_chooser_new(&j.chooser, j.loaded.model, j.loaded.max_rank, err));
     if (o->shots) TQ_GO(take_shots(&j, err));
     if (o->prior) TQ_GO(estimate_prior(&j, err));
     TQ_GO(each_row(&j, cli->set.positional[0], "evaluating", add_result, err));
-    if (o->out) TQ_GO(tq_write_file(&cli->mem, o->out, j.out.data, j.out.len, err));
+    if (o->out) TQ_GO(tq_write_file(&cli->mem, o->out, j.answers.lines.data, j.answers.lines.len, err));
     status = report(&j, tq_now() - start, err);
 done:
     json_decref(j.shots);
     tq_chooser_free(j.chooser);
-    tq_buf_clear(&j.out);
-    tq_free(&cli->mem, j.other);
+    tq_answers_clear(&j.answers);
     tq_free(&cli->mem, j.logp);
     tq_prior_clear(&j.prior);
     tq_free(&cli->mem, j.count);
@@ -288,17 +317,21 @@ done:
 const tq_command tq_cmd_eval = {
     .name = "eval",
     .group = TQ_GROUP_TEST,
-    .summary = "How often the right one of given labels is the likeliest answer",
-    .usage = "-m M [-a A[:SCALE]]... DATA --labels A,B,C [--shots N --shots-from FILE] [--prior FILE]",
+    .summary = "How often the likeliest of given labels, or a head's answer, is the right one",
+    .usage = "-m M [-a A[:SCALE]]... DATA [--labels A,B,C] [--shots N --shots-from FILE] [--prior FILE]",
     .about =
         "Each row's last answer is the truth. The model's answer is the label that it finds likeliest, its\n"
         "end-of-turn token included. Shares come with their 95 % interval (Wilson); --against pairs two runs on the\n"
         "same rows. With --prior, the share that the model gives each label on average over FILE's rows gives way to\n"
         "the share of rows of which it is the answer there; -o then writes the corrected answers, and the others as\n"
-        "\"uncorrected\".",
+        "\"uncorrected\".\n"
+        "An adapter with a head needs no labels: --text-column and --label-column name a text and its truth, and the\n"
+        "figures are those of its kind: accuracy, macro-F1 and calibration; F1 of several labels; errors and\n"
+        "correlations of numbers; F1 of spans.",
     .example =
         "toque eval -m model.gguf test.csv --text-column text --label-column label --labels labels.txt -o base.jsonl\n"
-        "toque eval -m model.gguf -a run test.jsonl --labels labels.txt --against base.jsonl",
+        "toque eval -m model.gguf -a run test.jsonl --labels labels.txt --against base.jsonl\n"
+        "toque eval -m model.gguf -a classifier test.csv --text-column text --label-column label",
     .tables = tables,
     .size = sizeof(options),
     .min_args = 1,

@@ -58,8 +58,7 @@ typedef struct job {
     size_t cap;
     size_t right, most, unknown; /* most: rows of the training rows' commonest label; unknown: of a label they lack */
     double f1;
-    tq_buf out;
-    char *other;
+    tq_answers answers;
 } job;
 
 static toque_status read_rows(job *j, tq_probe_rows *to, const char *path, bool test, toque_error *err) {
@@ -113,7 +112,8 @@ static toque_status measure(job *j, toque_error *err) {
         j->truth[i] = tq_probe_label(p, j->test.answers[i]);
         j->right += j->truth[i] == j->answer[i];
         j->unknown += j->truth[i] == p->n_labels;
-        TQ_TRY(tq_answers_put(&j->out, j->ids[i], j->test.answers[i], p->labels[j->answer[i]], NULL, err));
+        TQ_TRY(tq_answers_put(&j->answers, j->ids[i], j->test.answers[i], p->labels[j->answer[i]],
+                              j->truth[i] == j->answer[i], NULL, err));
     }
     TQ_TRY(count_majority(j, err));
     return tq_macro_f1(mem, j->truth, j->answer, j->test.n, p->n_labels, &j->f1, err);
@@ -121,9 +121,9 @@ static toque_status measure(job *j, toque_error *err) {
 
 static toque_status report(job *j, double seconds, toque_error *err) {
     const tq_probe *p = &j->probe;
-    size_t here = 0, there = 0, n = j->test.n;
+    size_t n = j->test.n;
     const char *against = j->o->against;
-    if (against) TQ_TRY(tq_answers_compare(&j->out, j->other, against, &here, &there, err));
+    if (against) TQ_TRY(tq_answers_compare(&j->answers, against, err));
     struct rusage usage;
     getrusage(RUSAGE_SELF, &usage);
     double peak = (double)usage.ru_maxrss * 1024 / 1e6;
@@ -140,7 +140,7 @@ static toque_status report(job *j, double seconds, toque_error *err) {
                       tq_answers_share_json(j->most, n), "raw", tq_answers_share_json(j->right, n), "macro_f1", j->f1,
                       "c", p->c, "split_rows", (json_int_t)p->tried, "split_correct", (json_int_t)p->tried_right,
                       "seconds", seconds, "peak_mb", peak);
-        if (o && against) json_object_set_new(o, "paired", tq_answers_paired_json(here, there));
+        if (o && against) json_object_set_new(o, "paired", tq_answers_paired_json(&j->answers));
         return tq_cli_json(j->cli, o, err);
     }
     printf("%zu rows, %zu to fit on, %zu labels, %zu features, %.1f s, peak %.0f MB\n", n, j->train.n, p->n_labels,
@@ -153,7 +153,7 @@ static toque_status report(job *j, double seconds, toque_error *err) {
     tq_answers_print_share("majority class", j->most, n);
     tq_answers_print_share(j->embedder ? "probe of embeddings" : "probe of TF-IDF", j->right, n);
     printf("%-28s %5.3f\n", "macro-F1", j->f1);
-    if (against) tq_answers_print_paired(against, here, there);
+    if (against) tq_answers_print_paired(&j->answers, against);
     return TOQUE_OK;
 }
 
@@ -167,20 +167,18 @@ static toque_status run(tq_cli *cli, void *given, toque_error *err) {
     tq_ctx *ctx;
     TQ_TRY(tq_cli_ctx(cli, &ctx, err));
     tq_cli_catch_interrupt(cli);
-    tq_buf_init(&j.out, &cli->mem, (size_t)1 << 30);
     tq_probe_rows_init(&j.train, &cli->mem);
     tq_probe_rows_init(&j.test, &cli->mem);
     toque_status status = TOQUE_OK;
-    size_t n;
-    if (o->against) TQ_GO(tq_read_file(&j.other, &n, &cli->mem, o->against, (size_t)1 << 30, err));
+    TQ_GO(tq_answers_init(&j.answers, &cli->mem, o->against, err));
     for (size_t i = 0; i < o->train.len; i++) TQ_GO(read_rows(&j, &j.train, o->train.items[i], false, err));
     TQ_GO(read_rows(&j, &j.test, cli->set.positional[0], true, err));
     if (o->features) {
         TQ_GO(tq_cli_load(&j.loaded, cli, &o->model, NULL, err));
-        TQ_GO(tq_embedder_new(&j.embedder, j.loaded.model, err));
+        TQ_GO(tq_embedder_new(&j.embedder, j.loaded.model, NULL, err));
     }
     TQ_GO(measure(&j, err));
-    if (o->out) TQ_GO(tq_write_file(&cli->mem, o->out, j.out.data, j.out.len, err));
+    if (o->out) TQ_GO(tq_write_file(&cli->mem, o->out, j.answers.lines.data, j.answers.lines.len, err));
     status = report(&j, tq_now() - start, err);
 done:
     tq_probe_clear(&j.probe);
@@ -189,8 +187,7 @@ done:
     tq_free(&cli->mem, j.truth);
     tq_free(&cli->mem, j.answer);
     tq_free(&cli->mem, j.ids);
-    tq_free(&cli->mem, j.other);
-    tq_buf_clear(&j.out);
+    tq_answers_clear(&j.answers);
     tq_embedder_free(j.embedder);
     if (j.loaded.model) tq_cli_unload(&j.loaded);
     return status;

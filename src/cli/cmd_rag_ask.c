@@ -38,13 +38,10 @@ static const tq_option own[] = {
      .max = 1e9,
      .help = "tokens of prompt and answer that fit; without it, 2048 or the model's context if that is less"},
     {0}};
-static const tq_cli_table tables[] = {{tq_cli_answering_table, AT(answering)},
-                                      {own, 0},
-                                      {tq_cli_search_table, AT(search)},
-                                      {tq_cli_model_table, AT(model)},
-                                      {tq_cli_adapters_table, AT(adapters)},
-                                      {tq_cli_sampling_table, AT(sampling)},
-                                      {0}};
+static const tq_cli_table tables[] = {{tq_cli_answering_table, AT(answering)}, {own, 0},
+                                      {tq_cli_search_table, AT(search)},       {tq_cli_help_table, AT(search)},
+                                      {tq_cli_model_table, AT(model)},         {tq_cli_adapters_table, AT(adapters)},
+                                      {tq_cli_sampling_table, AT(sampling)},   {0}};
 #undef AT
 
 typedef struct printer {
@@ -105,19 +102,21 @@ static toque_status run(tq_cli *cli, void *given, toque_error *err) {
     const options *o = given;
     tq_cli_store s;
     tq_cli_loaded l = {0};
+    tq_search_helper helper = {0};
     tq_writer writer = {0};
     tq_sampling sampling = tq_sampling_default();
-    if (o->answering.answer == TQ_ANSWER_QUOTE && o->adapters.adapters.len)
+    if (o->answering.answer == TQ_ANSWER_QUOTE && o->adapters.adapters.len && !tq_cli_wants_help(&o->search))
         return tq_cli_usage(cli, err, "-a goes with a model that writes; --answer quote has none");
-    if (o->answering.answer == TQ_ANSWER_WRITE || o->adapters.adapters.len)
+    if (o->answering.answer == TQ_ANSWER_WRITE || o->adapters.adapters.len || tq_cli_wants_help(&o->search))
         TQ_TRY(tq_cli_need_model(cli, &o->model, err));
     toque_status status = TOQUE_OK;
     TQ_TRY(tq_cli_store_open(cli, cli->set.positional[0], o->answering.embedder, true, &s, err));
     tq_cli_catch_interrupt(cli);
     tq_cli_note_threshold(cli, s.store);
     bool writes = wants_writer(cli, o, s.store);
+    if (writes || tq_cli_wants_help(&o->search)) TQ_GO(tq_cli_load(&l, cli, &o->model, &o->adapters, err));
+    if (tq_cli_wants_help(&o->search)) tq_cli_help(&helper, &s.searcher, &l);
     if (writes) {
-        TQ_GO(tq_cli_load(&l, cli, &o->model, &o->adapters, err));
         TQ_GO(tq_cli_sampling_get(cli, &o->sampling, &(tq_cli_sampling_defaults){.temp = 0}, l.model->tokenizer,
                                   &sampling, err));
         TQ_GO(open_session(&l, o->context, &writer.session, err));
@@ -126,6 +125,7 @@ static toque_status run(tq_cli *cli, void *given, toque_error *err) {
     status = answer(cli, o, &s, writes ? &writer : NULL, &sampling, err);
 done:
     tq_session_free(writer.session);
+    tq_search_helper_clear(&helper);
     tq_cli_sampling_clear(cli, &sampling);
     if (l.cli) tq_cli_unload(&l);
     tq_cli_store_close(&s);

@@ -1,381 +1,164 @@
 /* toque rag eval: how well a store finds and answers a file of questions. Each stage of the search ranks the documents
- * (a document stands where its best passage stands) and is measured as trec_eval measures; quoting is measured against
- * the wanted answers; withholding against the questions that have none. Measures: rag/measures.h. */
-#include <fnmatch.h>
-#include <inttypes.h>
-#include <math.h>
+ * (a document stands where its best passage stands) and is measured as trec_eval measures (rag/measures.h); answering
+ * is measured in rag_eval_ways.c. */
 #include <string.h>
 
-#include "base/io.h"
 #include "base/progress.h"
-#include "cli/rag.h"
+#include "cli/rag_eval.h"
 #include "eval/stats.h"
 #include "rag/measures.h"
-#include "rag/quote.h"
 
-enum { DEPTH = 100, MOST_BYTES = 64 << 20, STAGES = 3, QUOTED = 5, SWAPS_SEED = 1 };
+enum { DEPTH = 100, MOST_STAGES = 5, SWAPS_SEED = 1, CONTEXT = 2048 };
 
 typedef struct eval_options {
-    const char *embedder;
+    tq_cli_search search; /* only what a model adds */
+    tq_cli_model model;
+    tq_cli_adapters adapters;
+    const char *embedder, *answer;
+    int64_t n;
     bool learn;
 } eval_options;
 
 #define AT(field) offsetof(eval_options, field)
 static const tq_option table[] = {
+    {.key = "answer",
+     .type = TQ_OPT_TEXT,
+     .offset = AT(answer),
+     .fallback = "quote",
+     .value = "WAY[,WAY]...",
+     .help = "ways to answer: quote, and with -m closed (the model reads nothing), write (it reads the best "
+             "sentences), write-passages, write-gold (it reads the passage of the question's \"sentence\"); all"},
+    {.key = "n",
+     .letter = 'n',
+     .type = TQ_OPT_INT,
+     .offset = AT(n),
+     .fallback = "100",
+     .min = 1,
+     .max = 100000,
+     .aliases = "max_tokens|max_new_tokens|n_predict",
+     .help = "tokens of a written answer at most"},
     {.key = "learn",
      .type = TQ_OPT_FLAG,
      .offset = AT(learn),
      .fallback = "off",
-     .help = "keep in the store the threshold that parts questions with an answer from those without best"},
+     .help = "keep in the store the threshold that parts questions with an answer from those without best, and with "
+             "--answer write whether --answer auto is to write"},
     {.key = "embedder",
      .type = TQ_OPT_TEXT,
      .offset = AT(embedder),
      .value = "M",
      .help = "where the store's embedder is now; without it, where it was"},
     {0}};
-static const tq_cli_table tables[] = {{table, 0}, {0}};
+static const tq_cli_table tables[] = {{table, 0},
+                                      {tq_cli_help_table, AT(search)},
+                                      {tq_cli_model_table, AT(model)},
+                                      {tq_cli_adapters_table, AT(adapters)},
+                                      {0}};
 #undef AT
 
-/* --- the questions --------------------------------------------------------------------------------------------- */
+/* --- ranking --------------------------------------------------------------------------------------------------- */
 
-typedef struct question {
-    const char *text;
-    json_t *answers; /* texts; may be empty */
-    bool answerable;
-    size_t line, n_relevant; /* relevant: documents of the store, by id */
-    int64_t *relevant;
-} question;
+typedef struct stage {
+    const char *name;
+    tq_search_options search;
+    double recall[3], reciprocal, sum, *ndcg; /* ndcg: [n_ranked] */
+} stage;
 
-typedef struct known_document {
-    int64_t id;
-    char *uri;
-} known_document;
-
-typedef struct evaluation {
-    tq_cli *cli;
-    tq_cli_store s;
-    const char *path;
-    known_document *documents;
-    size_t n_documents, cap_documents;
-    json_t *lines; /* array; owns the questions' strings */
-    question *questions;
-    size_t n, cap, n_ranked, n_answerable; /* n_ranked: questions that name documents */
-    /* [stage][n_ranked] */
-    double *ndcg[STAGES];
-    double recall[STAGES][3], reciprocal[STAGES], ndcg_sum[STAGES];
-    size_t first_stage, last_stage;
-    /* quoting: [n] */
-    double *best;
-    double threshold, f1, auc, learned;
-    size_t answered, with_answer, held_first, held, exact, withheld, rightly_withheld;
-    size_t cited, rightly_cited, cites_needed, cites_given;
-} evaluation;
+typedef struct ranking {
+    stage stages[MOST_STAGES];
+    size_t n;
+} ranking;
 
 static const size_t cuts[3] = {1, 5, 10};
-static const char *const stage_names[STAGES] = {"vector", "bm25", "hybrid"}; /* as tq_search_mode */
 
-static toque_status keep_document(void *arg, const tq_listed *d, toque_error *err) {
-    evaluation *v = arg;
-    tq_mem *mem = &v->cli->mem;
-    if (!TQ_GROW(mem, v->documents, v->n_documents, v->cap_documents)) return TQ_NOMEM(err);
-    char *uri = tq_strdup(mem, d->uri);
-    if (!uri) return TQ_NOMEM(err);
-    v->documents[v->n_documents++] = (known_document){d->id, uri};
+static toque_status add_stage(ranking *r, tq_evaluation *v, const char *name, const tq_search_options *o,
+                              toque_error *err) {
+    stage *s = &r->stages[r->n++];
+    *s = (stage){.name = name, .search = *o, .ndcg = tq_zalloc(&v->cli->mem, v->n_ranked + 1, sizeof *s->ndcg)};
+    s->search.k = DEPTH;
+    return s->ndcg ? TOQUE_OK : TQ_NOMEM(err);
+}
+
+static toque_status make_stages(ranking *r, tq_evaluation *v, toque_error *err) {
+    static const char *const names[] = {"vector", "bm25", "hybrid"}; /* as tq_search_mode */
+    bool vectors = v->s.store->facts.dim > 0;
+    tq_search_options o = tq_search_defaults();
+    for (int m = vectors ? TQ_SEARCH_VECTOR : TQ_SEARCH_BM25; m <= (vectors ? TQ_SEARCH_HYBRID : TQ_SEARCH_BM25); m++) {
+        o.mode = (tq_search_mode)m;
+        TQ_TRY(add_stage(r, v, names[m], &o, err));
+    }
+    o.expand = v->search.expand;
+    if (o.expand) TQ_TRY(add_stage(r, v, o.expand == TQ_EXPAND_HYDE ? "+hyde" : "+queries", &o, err));
+    o.rerank = v->search.rerank;
+    o.rerank_depth = v->search.rerank_depth;
+    if (o.rerank) TQ_TRY(add_stage(r, v, "+rerank", &o, err));
     return TOQUE_OK;
-}
-
-/* A text, or a list of texts, as a list. */
-static toque_status texts(const evaluation *v, size_t line, json_t *o, const char *key, json_t **list,
-                          toque_error *err) {
-    json_t *value = json_object_get(o, key), *item;
-    size_t i;
-    if (json_is_string(value)) {
-        json_t *one = json_pack("[O]", value);
-        if (!one || json_object_set_new(o, key, one)) return TQ_NOMEM(err);
-    }
-    *list = json_object_get(o, key);
-    if (*list && !json_is_array(*list))
-        return TQ_FAIL(err, EFORMAT, "%s:%zu: \"%s\" is a text or a list of texts", v->path, line, key);
-    json_array_foreach(*list, i, item) if (!json_string_length(item)) return TQ_FAIL(
-        err, EFORMAT, "%s:%zu: \"%s\" holds something that is no text, or an empty one", v->path, line, key);
-    return TOQUE_OK;
-}
-
-/* The store's documents that a name means: itself, its end behind a slash, or a pattern. */
-static bool means(const char *name, const char *uri) {
-    size_t n = strlen(name), m = strlen(uri);
-    if (m > n && uri[m - n - 1] == '/' && strcmp(uri + m - n, name) == 0) return true;
-    return strcmp(name, uri) == 0 || fnmatch(name, uri, 0) == 0;
-}
-
-static toque_status find_documents(evaluation *v, question *q, json_t *names, toque_error *err) {
-    size_t i, cap = 0;
-    json_t *name;
-    for (size_t d = 0; d < v->n_documents; d++) {
-        bool relevant = false;
-        json_array_foreach(names, i, name) relevant |= means(json_string_value(name), v->documents[d].uri);
-        if (!relevant) continue;
-        if (!TQ_GROW(&v->cli->mem, q->relevant, q->n_relevant, cap)) return TQ_NOMEM(err);
-        q->relevant[q->n_relevant++] = v->documents[d].id;
-    }
-    json_array_foreach(names, i, name) {
-        bool found = false;
-        for (size_t d = 0; d < v->n_documents && !found; d++)
-            found = means(json_string_value(name), v->documents[d].uri);
-        if (!found)
-            return TQ_FAIL(err, ENOTFOUND, "%s:%zu: the store has no document %s (see toque rag list)", v->path,
-                           q->line, json_string_value(name));
-    }
-    return TOQUE_OK;
-}
-
-static toque_status take_question(evaluation *v, json_t *o, size_t line, toque_error *err) {
-    static const char *const known[] = {"question", "document", "answer", "answerable", "sentence", "id"};
-    json_t *names, *value;
-    const char *key;
-    if (!json_is_object(o)) return TQ_FAIL(err, EFORMAT, "%s:%zu: expected an object", v->path, line);
-    json_object_foreach(o, key, value) {
-        bool found = false;
-        for (size_t i = 0; i < sizeof known / sizeof *known; i++) found |= strcmp(key, known[i]) == 0;
-        if (!found)
-            return TQ_FAIL(err, EFORMAT,
-                           "%s:%zu: \"%.40s\" is not known (question, document, answer, answerable; sentence and id "
-                           "are for the reader)",
-                           v->path, line, key);
-    }
-    value = json_object_get(o, "answerable");
-    question q = {.text = json_string_value(json_object_get(o, "question")), .answerable = true, .line = line};
-    if (!q.text || !*q.text) return TQ_FAIL(err, EFORMAT, "%s:%zu: there is no \"question\"", v->path, line);
-    if (value && !json_is_boolean(value))
-        return TQ_FAIL(err, EFORMAT, "%s:%zu: \"answerable\" is true or false", v->path, line);
-    q.answerable = !json_is_false(value);
-    TQ_TRY(texts(v, line, o, "document", &names, err));
-    TQ_TRY(texts(v, line, o, "answer", &q.answers, err));
-    if (!q.answerable && (json_array_size(names) || json_array_size(q.answers)))
-        return TQ_FAIL(err, EFORMAT, "%s:%zu: a question without an answer has no \"document\" or \"answer\"", v->path,
-                       line);
-    if (q.answerable && !json_array_size(names) && !json_array_size(q.answers))
-        return TQ_FAIL(err, EFORMAT, "%s:%zu: a question needs \"document\" or \"answer\", or \"answerable\": false",
-                       v->path, line);
-    if (!TQ_GROW(&v->cli->mem, v->questions, v->n, v->cap)) return TQ_NOMEM(err);
-    v->questions[v->n++] = q;
-    v->n_answerable += q.answerable;
-    toque_status status = find_documents(v, &v->questions[v->n - 1], names, err);
-    v->n_ranked += v->questions[v->n - 1].n_relevant > 0;
-    return status;
-}
-
-static toque_status read_questions(evaluation *v, toque_error *err) {
-    char *data;
-    size_t size, line = 1;
-    TQ_TRY(tq_read_file(&data, &size, &v->cli->mem, v->path, MOST_BYTES, err));
-    toque_status status = (v->lines = json_array()) ? TOQUE_OK : TQ_NOMEM(err);
-    for (size_t at = 0; at < size && status == TOQUE_OK; line++) {
-        const char *nl = memchr(data + at, '\n', size - at);
-        size_t end = nl ? (size_t)(nl - data) : size;
-        while (at < end && strchr(" \t\r", data[at])) at++;
-        if (at < end) {
-            json_error_t e;
-            json_t *o = json_loadb(data + at, end - at, JSON_REJECT_DUPLICATES, &e);
-            if (!o)
-                status = TQ_FAIL(err, EFORMAT, "%s:%zu: column %d: no JSON: %s", v->path, line, e.column, e.text);
-            else if (json_array_append_new(v->lines, o))
-                status = TQ_NOMEM(err);
-            else
-                status = take_question(v, o, line, err);
-        }
-        at = end + 1;
-    }
-    if (status == TOQUE_OK && v->n == 0) status = TQ_FAIL(err, EFORMAT, "%s has no questions", v->path);
-    tq_free(&v->cli->mem, data);
-    return status;
-}
-
-/* --- measuring ------------------------------------------------------------------------------------------------- */
-
-static bool is_relevant(const question *q, int64_t document) {
-    for (size_t i = 0; i < q->n_relevant; i++)
-        if (q->relevant[i] == document) return true;
-    return false;
 }
 
 /* Ranks one question by one stage. at: its number among those that are ranked. */
-static toque_status rank(evaluation *v, const question *q, size_t stage, size_t at, toque_error *err) {
+static toque_status rank(tq_evaluation *v, const tq_eval_question *q, stage *s, size_t at, toque_error *err) {
     tq_hits hits;
     double gains[DEPTH], ideal[10];
     size_t n = 0, n_ideal = q->n_relevant < 10 ? q->n_relevant : 10;
-    tq_search_options options = tq_search_defaults();
-    options.mode = (tq_search_mode)stage;
-    options.k = DEPTH;
-    toque_status status = tq_search(&v->s.searcher, &hits, q->text, &options, err);
+    toque_status status = tq_search(&v->s.searcher, &hits, q->text, &s->search, err);
     for (size_t i = 0; i < hits.n; i++) {
         bool again = false;
         for (size_t j = 0; j < i && !again; j++)
             again = hits.items[j].passage.document == hits.items[i].passage.document;
-        if (!again) gains[n++] = is_relevant(q, hits.items[i].passage.document);
+        if (!again) gains[n++] = tq_eval_is_relevant(q, hits.items[i].passage.document);
     }
     for (size_t i = 0; i < n_ideal; i++) ideal[i] = 1;
-    for (size_t i = 0; i < 3; i++) v->recall[stage][i] += tq_recall_at(gains, n, cuts[i], q->n_relevant);
-    v->reciprocal[stage] += tq_reciprocal_rank(gains, n);
-    v->ndcg[stage][at] = tq_ndcg_at(gains, n, ideal, n_ideal, 10);
-    v->ndcg_sum[stage] += v->ndcg[stage][at];
+    for (size_t i = 0; i < 3; i++) s->recall[i] += tq_recall_at(gains, n, cuts[i], q->n_relevant);
+    s->reciprocal += tq_reciprocal_rank(gains, n);
+    s->ndcg[at] = tq_ndcg_at(gains, n, ideal, n_ideal, 10);
+    s->sum += s->ndcg[at];
     tq_hits_clear(&hits);
     return status;
 }
 
-/* An answer against the wanted ones, the best of which counts. */
-static toque_status compare_answer(evaluation *v, const question *q, const tq_answer *a, toque_error *err) {
-    tq_buf text;
-    size_t i;
-    json_t *wanted;
-    bool first = false, holds = false, exact = false;
-    double f1 = 0;
-    tq_buf_init(&text, &v->cli->mem, SIZE_MAX / 4);
-    for (size_t j = 0; a->answered && j < a->n; j++) tq_buf_printf(&text, "%s%s", j ? " " : "", a->quotes[j].text);
-    tq_buf_putc(&text, 0);
-    toque_status status = tq_buf_status(&text, "an answer", err);
-    json_array_foreach(q->answers, i, wanted) {
-        tq_overlap all, one;
-        const char *w = json_string_value(wanted);
-        if (status == TOQUE_OK) status = tq_answer_overlap(&v->cli->mem, text.data, w, &all, err);
-        if (status == TOQUE_OK)
-            status = tq_answer_overlap(&v->cli->mem, a->answered ? a->quotes[0].text : "", w, &one, err);
-        if (status != TOQUE_OK) break;
-        first |= one.holds;
-        holds |= all.holds;
-        exact |= all.exact;
-        f1 = all.f1 > f1 ? all.f1 : f1;
-    }
-    if (status == TOQUE_EINVAL) tq_error_prefix(err, status, "%s:%zu", v->path, q->line);
-    v->held_first += first;
-    v->held += holds;
-    v->exact += exact;
-    v->f1 += f1;
-    v->with_answer++;
-    tq_buf_clear(&text);
-    return status;
-}
-
-static toque_status answer(evaluation *v, size_t number, toque_error *err) {
-    const question *q = &v->questions[number];
-    tq_answer a;
-    tq_quote_options options = {.search = tq_search_defaults(), .sentences = TQ_QUOTE_MOST, .threshold = NAN};
-    options.search.k = QUOTED;
-    toque_status status = tq_quote_answer(&v->s.searcher, &a, q->text, &options, err);
-    if (status == TOQUE_OK) {
-        bool right = false;
-        v->best[number] = a.n ? a.best : 0; /* nothing found is as far as nothing in common */
-        v->threshold = a.threshold;
-        v->answered += a.answered;
-        v->withheld += !a.answered;
-        v->rightly_withheld += !a.answered && !q->answerable;
-        for (size_t i = 0; a.answered && i < a.n && (q->n_relevant || !q->answerable); i++) {
-            bool cites = is_relevant(q, a.quotes[i].passage->document);
-            v->cited++;
-            v->rightly_cited += cites;
-            right |= cites;
-        }
-        v->cites_needed += q->n_relevant > 0;
-        v->cites_given += right;
-        if (json_array_size(q->answers)) status = compare_answer(v, q, &a, err);
-    }
-    tq_answer_clear(&a);
-    return status;
-}
-
-/* The cut between the best sentences' scores of questions with and without an answer. */
-static toque_status part(evaluation *v, toque_error *err) {
-    size_t own = 0, other = 0;
-    double *scores = tq_alloc(&v->cli->mem, v->n, sizeof *scores);
-    if (!scores) return TQ_NOMEM(err);
-    for (size_t i = 0; i < v->n; i++) {
-        if (v->questions[i].answerable)
-            scores[own++] = v->best[i];
-        else
-            scores[v->n - ++other] = v->best[i];
-    }
-    qsort(scores, own, sizeof *scores, tq_ascending);
-    qsort(scores + own, other, sizeof *scores, tq_ascending);
-    v->learned = tq_best_cut(scores, own, scores + own, other, &v->auc);
-    tq_free(&v->cli->mem, scores);
-    return TOQUE_OK;
-}
-
-static toque_status measure(evaluation *v, toque_error *err) {
+static toque_status measure(tq_evaluation *v, ranking *r, toque_error *err) {
     tq_progress bar;
-    tq_mem *mem = &v->cli->mem;
-    bool vectors = v->s.store->facts.dim > 0;
-    v->first_stage = vectors ? TQ_SEARCH_VECTOR : TQ_SEARCH_BM25;
-    v->last_stage = vectors ? TQ_SEARCH_HYBRID : TQ_SEARCH_BM25;
-    v->best = tq_alloc(mem, v->n, sizeof *v->best);
-    if (!v->best) return TQ_NOMEM(err);
-    for (size_t s = 0; s < STAGES; s++)
-        if (!(v->ndcg[s] = tq_zalloc(mem, v->n_ranked + 1, sizeof *v->ndcg[s]))) return TQ_NOMEM(err);
+    TQ_TRY(tq_eval_start_ways(v, err));
+    TQ_TRY(make_stages(r, v, err));
     tq_progress_start(&bar, tq_cli_progress(v->cli), "asking", "questions", v->n, 0);
     toque_status status = TOQUE_OK;
     for (size_t i = 0, at = 0; i < v->n && status == TOQUE_OK; i++) {
-        for (size_t s = v->first_stage; s <= v->last_stage && v->questions[i].n_relevant && status == TOQUE_OK; s++)
-            status = rank(v, &v->questions[i], s, at, err);
+        for (size_t s = 0; s < r->n && v->questions[i].n_relevant && status == TOQUE_OK; s++)
+            status = rank(v, &v->questions[i], &r->stages[s], at, err);
         at += v->questions[i].n_relevant > 0;
-        if (status == TOQUE_OK) status = answer(v, i, err);
+        if (status == TOQUE_OK) status = tq_eval_answer(v, i, err);
         if (status == TOQUE_OK && v->s.store->ctx->canceled)
             status = TQ_FAIL(err, ECANCELED, "interrupted after %zu of %zu questions", i + 1, v->n);
         tq_progress_update(&bar, i + 1, NULL);
-        if (status != TOQUE_OK && status != TOQUE_EINVAL)
+        if (status != TOQUE_OK && status != TOQUE_EINVAL && status != TOQUE_ECANCELED)
             tq_error_prefix(err, status, "%s:%zu", v->path, v->questions[i].line);
     }
     tq_progress_end(&bar, NULL);
-    if (status == TOQUE_OK && v->n_answerable && v->n_answerable < v->n) status = part(v, err);
+    if (status == TOQUE_OK && v->n_answerable && v->n_answerable < v->n) status = tq_eval_part(v, err);
     return status;
 }
 
 /* --- telling --------------------------------------------------------------------------------------------------- */
 
-static double share(size_t k, size_t n) {
-    return n ? (double)k / (double)n : 0;
-}
-
-static double harmonic(double a, double b) {
-    return a + b > 0 ? 2 * a * b / (a + b) : 0;
-}
-
-static json_t *stage_json(const evaluation *v, size_t s) {
+static json_t *stage_json(const tq_evaluation *v, const ranking *r, const stage *s) {
     double n = (double)v->n_ranked;
-    json_t *o = json_pack("{s:s, s:f, s:f, s:f, s:f, s:f}", "stage", stage_names[s], "recall@1", v->recall[s][0] / n,
-                          "recall@5", v->recall[s][1] / n, "recall@10", v->recall[s][2] / n, "mrr",
-                          v->reciprocal[s] / n, "ndcg@10", v->ndcg_sum[s] / n);
-    if (o && s != v->last_stage)
-        json_object_set_new(o, "p",
-                            json_real(tq_randomization(v->ndcg[v->last_stage], v->ndcg[s], v->n_ranked, SWAPS_SEED)));
+    const stage *last = &r->stages[r->n - 1];
+    json_t *o =
+        json_pack("{s:s, s:f, s:f, s:f, s:f, s:f}", "stage", s->name, "recall@1", s->recall[0] / n, "recall@5",
+                  s->recall[1] / n, "recall@10", s->recall[2] / n, "mrr", s->reciprocal / n, "ndcg@10", s->sum / n);
+    if (o && s != last)
+        json_object_set_new(o, "p", json_real(tq_randomization(last->ndcg, s->ndcg, v->n_ranked, SWAPS_SEED)));
     return o;
 }
 
-static json_t *report(const evaluation *v) {
+static json_t *report(const tq_evaluation *v, const ranking *r) {
     json_t *o = json_pack("{s:I, s:I}", "questions", (json_int_t)v->n, "answerable", (json_int_t)v->n_answerable);
-    size_t unanswerable = v->n - v->n_answerable;
     if (o && v->n_ranked) {
         json_t *stages = json_array();
-        for (size_t s = v->first_stage; stages && s <= v->last_stage; s++)
-            json_array_append_new(stages, stage_json(v, s));
+        for (size_t s = 0; stages && s < r->n; s++) json_array_append_new(stages, stage_json(v, r, &r->stages[s]));
         json_object_set_new(o, "stages", stages);
-        json_object_set_new(o, "citations",
-                            json_pack("{s:f, s:f}", "precision", share(v->rightly_cited, v->cited), "recall",
-                                      share(v->cites_given, v->cites_needed)));
     }
-    if (o && v->with_answer)
-        json_object_set_new(o, "answers",
-                            json_pack("{s:I, s:f, s:f, s:f, s:f}", "n", (json_int_t)v->with_answer, "held_by_best",
-                                      share(v->held_first, v->with_answer), "held", share(v->held, v->with_answer),
-                                      "exact", share(v->exact, v->with_answer), "f1", v->f1 / (double)v->with_answer));
-    if (o && unanswerable) {
-        double precision = share(v->rightly_withheld, v->withheld), recall = share(v->rightly_withheld, unanswerable);
-        json_object_set_new(o, "abstention",
-                            json_pack("{s:f, s:f, s:f, s:f}", "threshold", v->threshold, "precision", precision,
-                                      "recall", recall, "f1", harmonic(precision, recall)));
-    }
-    if (o && unanswerable && v->n_answerable)
-        json_object_update_new(json_object_get(o, "abstention"),
-                               json_pack("{s:f, s:f}", "auc", v->auc, "learned", v->learned));
+    if (o) tq_eval_report_ways(v, o);
     return o;
 }
 
@@ -383,7 +166,7 @@ static double number(const json_t *o, const char *key) {
     return json_real_value(json_object_get(o, key));
 }
 
-static void print_report(const evaluation *v, const json_t *o) {
+static void print_report(const tq_evaluation *v, const json_t *o) {
     const json_t *stages = json_object_get(o, "stages"), *c = json_object_get(o, "citations"),
                  *a = json_object_get(o, "answers"), *x = json_object_get(o, "abstention"), *s;
     size_t i;
@@ -396,9 +179,10 @@ static void print_report(const evaluation *v, const json_t *o) {
         if (json_object_get(s, "p")) printf("  %12.4f", number(s, "p"));
         printf("\n");
     }
+    tq_eval_print_ways(v, o);
     if (a)
-        printf("\nanswers: %.4f held by the best sentence, %.4f by all quoted; exact %.4f, F1 %.4f (%zu questions)\n",
-               number(a, "held_by_best"), number(a, "held"), number(a, "exact"), number(a, "f1"), v->with_answer);
+        printf("\nquotations: %.4f of the answers held by the best, %.4f by all (%zu questions)\n",
+               number(a, "held_by_best"), number(a, "held"), v->ways[TQ_WAY_QUOTE].compared);
     if (c) printf("citations: precision %.4f, recall %.4f\n", number(c, "precision"), number(c, "recall"));
     if (x)
         printf("abstention at %.4f: precision %.4f, recall %.4f, F1 %.4f\n", v->threshold, number(x, "precision"),
@@ -409,50 +193,72 @@ static void print_report(const evaluation *v, const json_t *o) {
 
 /* --- the command ----------------------------------------------------------------------------------------------- */
 
-static toque_status learn(evaluation *v, toque_error *err) {
+static toque_status learn(tq_evaluation *v, toque_error *err) {
     tq_rag *store;
     if (v->n_answerable == 0 || v->n_answerable == v->n)
         return TQ_FAIL(err, EINVAL, "%s: --learn needs questions with an answer and some with \"answerable\": false",
                        v->path);
     TQ_TRY(tq_rag_open(&store, v->s.store->ctx, v->s.store->path, true, err));
     toque_status status = tq_rag_remember_threshold(store, v->learned, v->auc, (int64_t)v->n, err);
-    tq_rag_close(store);
     if (status == TOQUE_OK) tq_cli_note(v->cli, "rag ask answers from a score of %.4f on", v->learned);
+    if (status == TOQUE_OK) status = tq_eval_learn_writing(v, store, err);
+    tq_rag_close(store);
     return status;
 }
 
-static void free_evaluation(evaluation *v) {
-    tq_mem *mem = &v->cli->mem;
-    for (size_t i = 0; i < v->n; i++) tq_free(mem, v->questions[i].relevant);
-    for (size_t i = 0; i < v->n_documents; i++) tq_free(mem, v->documents[i].uri);
-    for (size_t s = 0; s < STAGES; s++) tq_free(mem, v->ndcg[s]);
-    tq_free(mem, v->questions);
-    tq_free(mem, v->documents);
-    tq_free(mem, v->best);
-    json_decref(v->lines);
-    tq_cli_store_close(&v->s);
+static toque_status evaluate(tq_evaluation *v, const eval_options *o, toque_error *err) {
+    ranking r = {0};
+    toque_status status = tq_eval_read(v, err);
+    if (status == TOQUE_OK) status = measure(v, &r, err);
+    if (status == TOQUE_OK && o->learn) status = learn(v, err);
+    if (status == TOQUE_OK) {
+        json_t *out = report(v, &r);
+        if (v->cli->common.json) {
+            status = tq_cli_json(v->cli, out, err);
+        } else {
+            if (out) print_report(v, out);
+            if (!out) status = TQ_NOMEM(err);
+            json_decref(out);
+        }
+    }
+    for (size_t s = 0; s < r.n; s++) tq_free(&v->cli->mem, r.stages[s].ndcg);
+    return status;
 }
 
 static toque_status run(tq_cli *cli, void *given, toque_error *err) {
     const eval_options *o = given;
-    evaluation v = {.cli = cli, .path = cli->set.positional[1]};
-    tq_cli_catch_interrupt(cli);
+    tq_evaluation v = {.cli = cli, .path = cli->set.positional[1], .max_tokens = (int)o->n};
+    tq_cli_loaded l = {0};
+    tq_search_helper helper = {0};
+    tq_writer writer = {0};
+    bool writes;
+    v.search = tq_search_defaults();
+    v.search.expand = (tq_expansion)o->search.expand;
+    v.search.rerank = o->search.rerank != 0;
+    v.search.rerank_depth = (size_t)o->search.rerank_depth;
+    TQ_TRY(tq_eval_parse_ways(&v, o->answer, &writes, err));
+    bool wanted = writes || tq_cli_wants_help(&o->search);
+    if ((tq_options_given(&cli->set, "model") || o->adapters.adapters.len) && !wanted)
+        return tq_cli_usage(cli, err, "nothing here needs a model: say --answer write, --expand or --rerank");
     TQ_TRY(tq_cli_store_open(cli, cli->set.positional[0], o->embedder, true, &v.s, err));
-    toque_status status = tq_rag_list(v.s.store, keep_document, &v, err);
-    if (status == TOQUE_OK) status = read_questions(&v, err);
-    if (status == TOQUE_OK) status = measure(&v, err);
-    if (status == TOQUE_OK && o->learn) status = learn(&v, err);
-    if (status == TOQUE_OK) {
-        json_t *r = report(&v);
-        if (cli->common.json) {
-            status = tq_cli_json(cli, r, err);
-        } else {
-            if (r) print_report(&v, r);
-            if (!r) status = TQ_NOMEM(err);
-            json_decref(r);
-        }
+    tq_cli_catch_interrupt(cli);
+    toque_status status = TOQUE_OK;
+    if (wanted) TQ_GO(tq_cli_load(&l, cli, &o->model, &o->adapters, err));
+    if (tq_cli_wants_help(&o->search)) tq_cli_help(&helper, &v.s.searcher, &l);
+    if (writes) {
+        int most = l.model->config.context;
+        TQ_GO(tq_session_new(&writer.session, l.model, most < CONTEXT ? most : CONTEXT, l.max_rank, err));
+        writer.hats = tq_cli_hats(&l);
+        v.writer = &writer;
     }
-    free_evaluation(&v);
+    status = evaluate(&v, o, err);
+done:
+    tq_eval_free_ways(&v);
+    tq_eval_free_questions(&v);
+    tq_session_free(writer.session);
+    tq_search_helper_clear(&helper);
+    if (l.cli) tq_cli_unload(&l);
+    tq_cli_store_close(&v.s);
     return status;
 }
 
@@ -460,15 +266,17 @@ const tq_command tq_cmd_rag_eval = {
     .name = "rag eval",
     .group = TQ_GROUP_CUSTOMIZE,
     .summary = "Measure how well a store finds and answers",
-    .usage = "STORE QUESTIONS [--learn]",
+    .usage = "STORE QUESTIONS [--answer WAY[,WAY]... -m M] [--rerank likelihood -m M] [--learn]",
     .about =
         "QUESTIONS has a JSON object a line: \"question\"; \"document\", the one or the list that answers it, as\n"
         "rag list names it, the end of that name behind a slash, or a pattern; \"answer\", a text or a list of texts\n"
-        "that are all right; or \"answerable\": false. Prints for each stage of the search recall, MRR and nDCG@10\n"
-        "of documents, and how probable as large a difference to the last row is by chance (p); then what quoting\n"
-        "answers and when it withholds. --json prints {\"questions\", \"answerable\", \"stages\": [...],\n"
-        "\"citations\", \"answers\", \"abstention\"}.",
-    .example = "toque rag eval docs.db questions.jsonl\ntoque rag eval docs.db questions.jsonl --learn",
+        "that are all right; \"sentence\", where it stands, which must be in the document; or \"answerable\": false.\n"
+        "Prints for each stage of the search recall, MRR and nDCG@10 of documents, and how probable as large a\n"
+        "difference to the last row is by chance (p); then what each way to answer holds, cites and withholds.\n"
+        "--json prints {\"questions\", \"answerable\", \"stages\": [...], \"citations\", \"answers\", \"abstention\",\n"
+        "\"inexact_quotations\", \"ways\": [...]}; the first three of the answers are those of quoting.",
+    .example = "toque rag eval docs.db questions.jsonl\ntoque rag eval docs.db questions.jsonl --learn\n"
+               "toque rag eval docs.db questions.jsonl --answer all --rerank likelihood -m smollm2-135m-instruct",
     .tables = tables,
     .size = sizeof(eval_options),
     .min_args = 2,

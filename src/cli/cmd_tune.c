@@ -251,7 +251,7 @@ static toque_status report_head(const tq_tune *t, toque_error *err) {
     if (t->figures.head) {
         tq_buf out;
         tq_buf_init(&out, &t->ctx->mem, 1 << 24);
-        toque_status status = tq_figures_print(&t->figures, &out, err);
+        toque_status status = tq_figures_print(&t->figures, "held-out, as kept, ", &out, err);
         if (status == TOQUE_OK) printf("%s", out.data);
         tq_buf_clear(&out);
         if (status != TOQUE_OK) return status;
@@ -261,6 +261,16 @@ static toque_status report_head(const tq_tune *t, toque_error *err) {
                t->old_labels, 100 * (double)t->old_right[0] / (double)t->old_rows[0],
                100 * (double)t->old_right[1] / (double)t->old_rows[1]);
     return TOQUE_OK;
+}
+
+static toque_status report_ranking(const tq_tune *t, toque_error *err) {
+    tq_buf out;
+    tq_buf_init(&out, &t->ctx->mem, 1 << 16);
+    tq_ranking_print(&t->ranking, &out);
+    toque_status status = tq_buf_status(&out, "the figures", err);
+    if (status == TOQUE_OK) printf("%s", out.data);
+    tq_buf_clear(&out);
+    return status;
 }
 
 static void report_tasks(const tq_metrics_series *s) {
@@ -295,9 +305,12 @@ static toque_status report(tq_cli *cli, const watcher *w, toque_error *err) {
         tq_cli_warn(cli, "the held-out loss never fell below the base model's: this adapter did not help "
                          "(more rows, a lower lr or fewer epochs may)");
     if (t->trainer.head) TQ_GO(report_head(t, err));
+    if (t->ranking.n) TQ_GO(report_ranking(t, err));
     printf("run: %s\n", t->run.dir);
     if (t->trainer.head)
         printf("  toque predict -m %s -a %s ROWS.csv --text-column text -o OUT.csv\n", t->recipe->model, t->run.dir);
+    else if (t->trainer.pairs)
+        printf("  toque embed -m %s -a %s TEXTS\n", t->recipe->model, t->run.dir);
     else
         printf("  toque chat -m %s -a %s\n  toque generate -m %s -a %s -p \"...\"\n", t->recipe->model, t->run.dir,
                t->recipe->model, t->run.dir);

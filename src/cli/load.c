@@ -51,6 +51,12 @@ static toque_status get_adapter(tq_cli_loaded *l, const char *path, const tq_ada
         tq_adapter_free(a);
         return status;
     }
+    if (a->embeds && !l->embeds) {
+        toque_status status =
+            TQ_FAIL(err, EINVAL, "%.300s was tuned to embed texts: toque embed -a %.300s wears it", path, path);
+        tq_adapter_free(a);
+        return status;
+    }
     l->adapters[l->n++] = a;
     if (a->max_rank > l->max_rank) l->max_rank = a->max_rank;
     *found = a;
@@ -80,8 +86,8 @@ const tq_hats *tq_cli_hats(const tq_cli_loaded *l) {
 }
 
 static toque_status load(tq_cli_loaded *l, tq_cli *cli, const tq_cli_model *model, const tq_cli_adapters *adapters,
-                         bool heads, toque_error *err) {
-    *l = (tq_cli_loaded){.cli = cli, .heads = heads};
+                         bool heads, bool embeds, toque_error *err) {
+    *l = (tq_cli_loaded){.cli = cli, .heads = heads, .embeds = embeds};
     char *path;
     TQ_TRY(tq_cli_model_path(cli, model, &path, err));
     toque_status status = tq_cli_ctx(cli, &l->ctx, err);
@@ -106,13 +112,18 @@ static toque_status find_head(const tq_cli_loaded *l, const tq_head **head, toqu
 
 toque_status tq_cli_load(tq_cli_loaded *l, tq_cli *cli, const tq_cli_model *model, const tq_cli_adapters *adapters,
                          toque_error *err) {
-    return load(l, cli, model, adapters, false, err);
+    return load(l, cli, model, adapters, false, false, err);
+}
+
+toque_status tq_cli_load_to_embed(tq_cli_loaded *l, tq_cli *cli, const tq_cli_model *model,
+                                  const tq_cli_adapters *adapters, toque_error *err) {
+    return load(l, cli, model, adapters, false, true, err);
 }
 
 toque_status tq_cli_load_with_head(tq_cli_loaded *l, tq_cli *cli, const tq_cli_model *model,
                                    const tq_cli_adapters *adapters, const tq_head **head, toque_error *err) {
     *head = NULL;
-    TQ_TRY(load(l, cli, model, adapters, true, err));
+    TQ_TRY(load(l, cli, model, adapters, true, false, err));
     toque_status status = find_head(l, head, err);
     if (status != TOQUE_OK) tq_cli_unload(l);
     return status;

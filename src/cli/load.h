@@ -21,11 +21,15 @@ typedef struct tq_cli_loaded {
     tq_hats hats; /* over items */
     int max_rank; /* of the adapters */
     bool heads;   /* the command asks a head; others refuse an adapter that has one */
+    bool embeds;  /* the command embeds; others refuse an adapter that was tuned for that */
 } tq_cli_loaded;
 /* adapters may be NULL. EINVAL for one that has a head, which an answer in words would leave out. On failure everything
  * is closed again. */
 toque_status tq_cli_load(tq_cli_loaded *l, tq_cli *cli, const tq_cli_model *model, const tq_cli_adapters *adapters,
                          toque_error *err) TQ_MUST;
+/* The same for a command that embeds texts. */
+toque_status tq_cli_load_to_embed(tq_cli_loaded *l, tq_cli *cli, const tq_cli_model *model,
+                                  const tq_cli_adapters *adapters, toque_error *err) TQ_MUST;
 /* The same for a command that asks the head that a worn adapter has: NULL when none has one, EINVAL when several do. */
 toque_status tq_cli_load_with_head(tq_cli_loaded *l, tq_cli *cli, const tq_cli_model *model,
                                    const tq_cli_adapters *adapters, const tq_head **head, toque_error *err) TQ_MUST;

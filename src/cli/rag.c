@@ -86,7 +86,39 @@ const tq_option tq_cli_search_table[] = {
      .max = 1,
      .help = "BM25: how much a passage's length counts"},
     {0}};
+
+const tq_option tq_cli_help_table[] = {
+    {.key = "expand",
+     .type = TQ_OPT_CHOICE,
+     .offset = AT(expand),
+     .fallback = "none",
+     .choices = "none|hyde|queries",
+     .help = "let the model -m first write a passage that would answer (hyde: its vector joins the question's), or the "
+             "question in up to three other ways (queries: each is searched too)"},
+    {.key = "rerank",
+     .type = TQ_OPT_CHOICE,
+     .offset = AT(rerank),
+     .fallback = "none",
+     .choices = "none|likelihood",
+     .help = "put the best passages in order anew by how probable the model -m finds the question behind each"},
+    {.key = "rerank_depth",
+     .type = TQ_OPT_INT,
+     .offset = AT(rerank_depth),
+     .fallback = "10",
+     .min = 1,
+     .max = 1000,
+     .help = "--rerank: so many passages"},
+    {0}};
 #undef AT
+
+bool tq_cli_wants_help(const tq_cli_search *o) {
+    return o->expand || o->rerank;
+}
+
+void tq_cli_help(tq_search_helper *helper, tq_searcher *searcher, const tq_cli_loaded *l) {
+    *helper = (tq_search_helper){.model = l->model, .hats = tq_cli_hats(l), .max_rank = l->max_rank};
+    searcher->helper = helper;
+}
 
 const char *tq_cli_language(const char *name) {
     return name && strcmp(name, "none") == 0 ? "" : name;
@@ -104,7 +136,10 @@ tq_search_options tq_cli_search_options(const tq_cli_search *o) {
                                .b = o->b,
                                .language = tq_cli_language(o->language),
                                .filters = o->where.items,
-                               .n_filters = o->where.len};
+                               .n_filters = o->where.len,
+                               .expand = (tq_expansion)o->expand,
+                               .rerank = o->rerank != 0,
+                               .rerank_depth = (size_t)o->rerank_depth};
 }
 
 toque_status tq_cli_embedder_open(tq_cli *cli, tq_ctx *ctx, const char *name, const char *query_prefix,

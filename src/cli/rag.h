@@ -2,7 +2,7 @@
 #ifndef TQ_CLI_RAG_H
 #define TQ_CLI_RAG_H
 
-#include "cli/cli.h"
+#include "cli/load.h"
 #include "rag/embedder_model.h"
 #include "rag/search.h"
 
@@ -22,8 +22,16 @@ typedef struct tq_cli_search {
     double rrf_k, vector_weight, mmr, k1, b;
     const char *language;
     tq_option_list where;
+    int expand, rerank;
+    int64_t rerank_depth;
 } tq_cli_search;
 extern const tq_option tq_cli_search_table[];
+/* What a model adds to a search, over the same struct; the command has tq_cli_model_table too. */
+extern const tq_option tq_cli_help_table[];
+/* Whether the options ask for a model. */
+bool tq_cli_wants_help(const tq_cli_search *o);
+/* Gives the searcher a loaded model. `helper` is the caller's, and cleared by it before the model. */
+void tq_cli_help(tq_search_helper *helper, tq_searcher *searcher, const tq_cli_loaded *l);
 /* A language as the options name it: "none" is "", words as they are. NULL stays. */
 const char *tq_cli_language(const char *name);
 tq_search_options tq_cli_search_options(const tq_cli_search *o);

@@ -11,20 +11,24 @@ static toque_status put_mode(hf_folder *h, const char *name, const json_t *o, to
     static const struct {
         const char *key, *mode;
         uint32_t number;
-    } modes[] = {{"pooling_mode_mean_tokens", "mean", 1}, {"pooling_mode_cls_token", "cls", 2}};
+    } modes[] = {{"pooling_mode_mean_tokens", "mean", 1},
+                 {"pooling_mode_cls_token", "cls", 2},
+                 {"pooling_mode_lasttoken", "lasttoken", 3}};
+    enum { N = sizeof modes / sizeof modes[0] };
     char full[160];
     const char *key, *named = json_string_value(json_object_get(o, "pooling_mode"));
     json_t *v;
     uint32_t mode = 0;
-    for (size_t i = 0; i < 2; i++)
+    for (size_t i = 0; i < N; i++)
         if (json_is_true(json_object_get(o, modes[i].key)) || (named && strcmp(named, modes[i].mode) == 0))
             mode = mode ? 99 : modes[i].number;
     json_object_foreach((json_t *)(uintptr_t)o, key, v) {
-        bool known = strcmp(key, modes[0].key) == 0 || strcmp(key, modes[1].key) == 0;
+        bool known = false;
+        for (size_t i = 0; i < N; i++) known = known || strcmp(key, modes[i].key) == 0;
         if (!known && strncmp(key, "pooling_mode_", 13) == 0 && json_is_true(v)) mode = 99;
     }
-    if (mode != 1 && mode != 2)
-        return TQ_FAIL(err, EUNSUPPORTED, "%s/%s: expected one way of pooling, mean or cls tokens", h->dir, name);
+    if (mode < 1 || mode > N)
+        return TQ_FAIL(err, EUNSUPPORTED, "%s/%s: expected one way of pooling, mean, cls or last tokens", h->dir, name);
     snprintf(full, sizeof full, "%s.pooling_type", h->arch);
     return tq_gguf_put_u32(h->w, full, mode, err);
 }

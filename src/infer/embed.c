@@ -4,6 +4,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "model/adapter.h"
 #include "text/unicode.h"
 
 enum { PASS_ROWS = 1024, PASS_SEGMENTS = 256 };
@@ -17,17 +18,35 @@ struct tq_embedder {
     float *target[PASS_SEGMENTS];       /* where each one's vector goes */
     int n_segments, rows;
     tq_token *tokens; /* [max_rows] */
-    int *listed;      /* [max_rows] rows whose values are wanted */
-    float *hidden;    /* [max_rows, C] */
+    float *vectors;   /* [PASS_SEGMENTS, C] of a pass */
+    const tq_hats *hats;
+    tq_read read;
+    bool normalize;
 };
 
-toque_status tq_embedder_new(tq_embedder **result, tq_model *model, toque_error *err) {
+/* How vectors are made: as a hat that was tuned to embed says, else as the model's files do. */
+static toque_status choose(tq_embedder *e, const tq_hats *hats, toque_error *err) {
+    const tq_config *c = &e->model->config;
+    tq_pooling pooling = c->embeds ? c->pooling : TQ_POOLING_NONE;
+    e->hats = hats;
+    e->normalize = c->normalize;
+    for (int i = 0; hats && i < hats->n; i++) {
+        const tq_adapter *a = hats->items[i].adapter;
+        if (!a->embeds) continue;
+        pooling = a->embeds;
+        e->normalize = true;
+    }
+    e->read = tq_pooling_read(pooling);
+    if (pooling) return TOQUE_OK;
+    return TQ_FAIL(err, EUNSUPPORTED,
+                   "%s is a %s model that was not made to embed texts: take an encoder (architecture bert, as "
+                   "all-MiniLM-L6-v2), or an adapter that was tuned with objective contrastive",
+                   tq_gguf_path(e->model->gguf), c->arch->name);
+}
+
+toque_status tq_embedder_new(tq_embedder **result, tq_model *model, const tq_hats *hats, toque_error *err) {
     *result = NULL;
     const tq_config *c = &model->config;
-    if (!(c->arch->flags & TQ_ARCH_ENCODER))
-        return TQ_FAIL(err, EUNSUPPORTED,
-                       "%s is a %s model; texts are embedded by encoders (architecture bert, as all-MiniLM-L6-v2)",
-                       tq_gguf_path(model->gguf), c->arch->name);
     tq_mem *mem = &model->ctx->mem;
     tq_embedder *e = TQ_NEW(mem, tq_embedder);
     if (!e) return TQ_NOMEM(err);
@@ -35,11 +54,12 @@ toque_status tq_embedder_new(tq_embedder **result, tq_model *model, toque_error 
     e->list.mem = mem;
     e->max_rows = c->embed_max > PASS_ROWS ? c->embed_max : PASS_ROWS;
     e->tokens = TQ_NEW_ARRAY(mem, tq_token, e->max_rows);
-    e->listed = TQ_NEW_ARRAY(mem, int, e->max_rows);
-    e->hidden = tq_alloc(mem, (size_t)e->max_rows * (size_t)c->C, sizeof *e->hidden);
-    tq_plan plan = {.max_rows = e->max_rows, .head_rows = e->max_rows};
-    toque_status status =
-        e->tokens && e->listed && e->hidden ? tq_machine_new(&e->machine, model, &plan, err) : TQ_NOMEM(err);
+    e->vectors = tq_alloc(mem, (size_t)PASS_SEGMENTS * (size_t)c->C, sizeof *e->vectors);
+    tq_plan plan = {.max_rows = e->max_rows};
+    for (int i = 0; hats && i < hats->n; i++)
+        if (hats->items[i].adapter->max_rank > plan.max_rank) plan.max_rank = hats->items[i].adapter->max_rank;
+    toque_status status = e->tokens && e->vectors ? choose(e, hats, err) : TQ_NOMEM(err);
+    if (status == TOQUE_OK) status = tq_machine_new(&e->machine, model, &plan, err);
     if (status != TOQUE_OK) {
         tq_embedder_free(e);
         return status;
@@ -54,8 +74,7 @@ void tq_embedder_free(tq_embedder *e) {
     tq_machine_free(e->machine);
     tq_tokens_clear(&e->list);
     tq_free(mem, e->tokens);
-    tq_free(mem, e->listed);
-    tq_free(mem, e->hidden);
+    tq_free(mem, e->vectors);
     tq_free(mem, e);
 }
 
@@ -67,18 +86,13 @@ int tq_embedder_max_tokens(const tq_embedder *e) {
     return e->model->config.embed_max;
 }
 
-/* One text's vector from its rows [n, C]. */
-static toque_status pool(const tq_embedder *e, const float *rows, int n, float *out, toque_error *err) {
-    const tq_config *c = &e->model->config;
+static toque_status hand_out(const tq_embedder *e, const float *vector, float *out, toque_error *err) {
+    const int C = e->model->config.C;
     const tq_kernels *k = e->model->ctx->k;
-    memcpy(out, rows, (size_t)c->C * sizeof *out);
-    if (c->pooling == TQ_POOLING_MEAN) {
-        for (int t = 1; t < n; t++) k->add(out, out, rows + (int64_t)t * c->C, c->C);
-        k->scale(out, 1 / (float)n, c->C);
-    }
-    float squares = k->sum_squares(out, c->C);
+    memcpy(out, vector, (size_t)C * sizeof *out);
+    float squares = k->sum_squares(out, C);
     if (!isfinite(squares)) return TQ_FAIL(err, ENONFINITE, "an embedding is not finite (check the model file)");
-    if (c->normalize && squares > 0) k->scale(out, 1 / sqrtf(squares), c->C);
+    if (e->normalize && squares > 0) k->scale(out, 1 / sqrtf(squares), C);
     return TOQUE_OK;
 }
 
@@ -86,26 +100,15 @@ static toque_status pool(const tq_embedder *e, const float *rows, int n, float *
 static toque_status flush(tq_embedder *e, toque_error *err) {
     if (e->rows == 0) return TOQUE_OK;
     if (atomic_load(&e->model->ctx->canceled)) return TQ_FAIL(err, ECANCELED, "canceled while embedding");
-    const tq_config *c = &e->model->config;
     tq_pass pass = {.kind = TQ_PASS_PREFILL,
                     .tokens = e->tokens,
                     .T = e->rows,
                     .segments = e->segments,
                     .n_segments = e->n_segments};
     TQ_TRY(tq_machine_forward(e->machine, &pass, err));
-    int n = 0;
-    for (int s = 0; s < e->n_segments; s++) {
-        const tq_segment *segment = &e->segments[s];
-        int wanted = c->pooling == TQ_POOLING_CLS ? 1 : segment->n;
-        for (int i = 0; i < wanted; i++) e->listed[n++] = segment->row + i;
-    }
-    tq_machine_hidden(e->machine, e->listed, n, e->hidden);
-    const float *rows = e->hidden;
-    for (int s = 0; s < e->n_segments; s++) {
-        int wanted = c->pooling == TQ_POOLING_CLS ? 1 : e->segments[s].n;
-        TQ_TRY(pool(e, rows, wanted, e->target[s], err));
-        rows += (int64_t)wanted * c->C;
-    }
+    tq_machine_read(e->machine, e->read, e->vectors);
+    for (int s = 0; s < e->n_segments; s++)
+        TQ_TRY(hand_out(e, e->vectors + (int64_t)s * e->model->config.C, e->target[s], err));
     e->rows = e->n_segments = 0;
     return TOQUE_OK;
 }
@@ -142,7 +145,7 @@ toque_status tq_embed(tq_embedder *e, const tq_string *texts, size_t n, bool tru
         int rows = (int)e->list.len;
         if (e->rows + rows > e->max_rows || e->n_segments == PASS_SEGMENTS) TQ_TRY(flush(e, err));
         e->target[e->n_segments] = out + i * (size_t)e->model->config.C;
-        e->segments[e->n_segments++] = (tq_segment){.row = e->rows, .n = rows};
+        e->segments[e->n_segments++] = (tq_segment){.row = e->rows, .n = rows, .hats = e->hats};
         memcpy(e->tokens + e->rows, e->list.ids, e->list.len * sizeof *e->tokens);
         e->rows += rows;
     }

@@ -69,6 +69,7 @@ typedef struct tq_adapter {
     tq_weight embedding, out_norm, head, pooler, pooler_bias, in_weights[TQ_ROLE_COUNT];
     tq_head heads[TQ_MAX_HEADS];
     int n_heads;
+    tq_pooling embeds;  /* it was tuned to embed texts, pooled so and of length 1; NONE: it was not */
     char task[16];      /* PEFT's task_type, as read */
     tq_type save_type;  /* of own tensors in model.safetensors: F32, F16 or BF16 */
     char base_hash[65]; /* of the model it was trained on; "" unknown */
@@ -119,5 +120,7 @@ toque_status tq_adapter_train(tq_adapter *a, toque_error *err) TQ_MUST;
 /* To be called after values were changed: computes again what is derived from them. Does not allocate. */
 void tq_adapter_changed(tq_adapter *a);
 tq_hat tq_adapter_hat(const tq_adapter *a, float scale);
+/* What of a text's rows becomes its embedding. */
+tq_read tq_pooling_read(tq_pooling pooling);
 
 #endif

@@ -99,6 +99,7 @@ static toque_status load_folder(tq_adapter *a, const char *dir, toque_error *err
                              "%s is no adapter: neither adapter_config.json nor model.safetensors is there", dir);
     }
     if (status == TOQUE_OK) status = tq_heads_read(a, dir, a->kind->peft_type ? tensors : own, err);
+    if (status == TOQUE_OK) status = tq_embedding_read(a, dir, err);
     if (status == TOQUE_OK) status = tq_adapter_layout(a, err);
     if (status == TOQUE_OK) status = read_values(a, a->kind->peft_type ? tensors : own, err);
     tq_free(mem, config);

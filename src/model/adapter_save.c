@@ -72,6 +72,7 @@ toque_status tq_adapter_save(const tq_adapter *a, const char *dir, const float *
     if (status == TOQUE_OK) status = save_tensors(a, tensors, values ? values : a->values, err);
     if (status == TOQUE_OK && peft) status = tq_adapter_write_config(a, config, err);
     if (status == TOQUE_OK && a->n_heads) status = tq_heads_write(a, dir, err);
+    if (status == TOQUE_OK && a->embeds) status = tq_embedding_write(a, dir, err);
     tq_free(mem, config);
     tq_free(mem, tensors);
     return status;

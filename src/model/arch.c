@@ -99,18 +99,22 @@ static toque_status read_windows(tq_config *c, const tq_gguf *gguf, const char *
     return TOQUE_OK;
 }
 
-/* How texts are embedded: the mean of the rows unless the file says otherwise. */
+/* How texts are embedded: an encoder's by the mean of the rows, a language model's by the last one, unless the file
+ * says otherwise. */
 static toque_status read_embedding(tq_config *c, const tq_gguf *gguf, const char *a, toque_error *err) {
-    int pooling = TQ_POOLING_MEAN;
+    const bool encoder = c->arch->flags & TQ_ARCH_ENCODER;
+    int pooling = TQ_POOLING_NONE;
     uint32_t types = 2;
     TQ_TRY(tq_gguf_u32(gguf, "tokenizer.ggml.token_type_count", &types, err));
     if (types < 1 || types > 1 << 16)
         return TQ_FAIL(err, EFORMAT, "%s: %u token types, expected 1 to %d", tq_gguf_path(gguf), types, 1 << 16);
     c->types = (int)types;
     TQ_TRY(read_int(gguf, a, "pooling_type", &pooling, 0, INT32_MAX, err));
-    if (pooling != TQ_POOLING_MEAN && pooling != TQ_POOLING_CLS)
-        return TQ_FAIL(err, EUNSUPPORTED, "%s: pooling %d is not supported (1 mean and 2 CLS are)", tq_gguf_path(gguf),
-                       pooling);
+    if (pooling >= TQ_POOLINGS)
+        return TQ_FAIL(err, EUNSUPPORTED, "%s: pooling %d is not supported (1 mean, 2 CLS and 3 last are)",
+                       tq_gguf_path(gguf), pooling);
+    c->embeds = encoder || pooling != TQ_POOLING_NONE;
+    if (pooling == TQ_POOLING_NONE) pooling = encoder ? TQ_POOLING_MEAN : TQ_POOLING_LAST;
     c->pooling = (tq_pooling)pooling;
     c->embed_max = c->context;
     uint32_t most = (uint32_t)c->context;

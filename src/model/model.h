@@ -37,7 +37,9 @@ typedef struct tq_arch {
 const tq_arch *tq_arch_find(const char *name, size_t n);
 const char *tq_arch_names(void);
 
-typedef enum tq_pooling { TQ_POOLING_NONE, TQ_POOLING_MEAN, TQ_POOLING_CLS } tq_pooling; /* GGUF's numbers */
+/* GGUF's numbers */
+typedef enum tq_pooling { TQ_POOLING_NONE, TQ_POOLING_MEAN, TQ_POOLING_CLS, TQ_POOLING_LAST } tq_pooling;
+enum { TQ_POOLINGS = TQ_POOLING_LAST + 1 };
 
 typedef struct tq_config {
     const tq_arch *arch;
@@ -52,6 +54,7 @@ typedef struct tq_config {
     const uint8_t *slides; /* [L] which layers do, in the file's map; NULL: see arch->window_every */
     int types;             /* token types (encoders) */
     bool tied;             /* the head is the embedding */
+    bool embeds;           /* made to embed texts: an encoder, or a model whose file says how */
     tq_pooling pooling;    /* how a text's rows become its embedding */
     bool normalize;        /* to length 1 */
     int embed_max;         /* tokens of a text that is embedded, special ones included */

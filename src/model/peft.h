@@ -119,6 +119,11 @@ void tq_adapter_init_heads(tq_adapter *a, uint64_t seed);
 toque_status tq_heads_read(tq_adapter *a, const char *dir, const char *path, toque_error *err) TQ_MUST;
 toque_status tq_heads_write(const tq_adapter *a, const char *dir, toque_error *err) TQ_MUST;
 
+/* --- embedding.json (adapter_embed.c) ------------------------------------------------------------------ */
+/* Sets a->embeds from a folder's file, if it has one. */
+toque_status tq_embedding_read(tq_adapter *a, const char *dir, toque_error *err) TQ_MUST;
+toque_status tq_embedding_write(const tq_adapter *a, const char *dir, toque_error *err) TQ_MUST;
+
 /* --- adapter_config.json (adapter_config.c) ------------------------------------------------------------ */
 toque_status tq_adapter_read_config(tq_adapter *a, const char *path, toque_error *err) TQ_MUST;
 toque_status tq_adapter_write_config(const tq_adapter *a, const char *path, toque_error *err) TQ_MUST;

@@ -1,7 +1,9 @@
 /* BM25 as an auxiliary function of FTS5. See bm25.h. */
 #include "rag/bm25.h"
 
+#include <limits.h>
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 static int count_row(const Fts5ExtensionApi *api, Fts5Context *fts, void *arg) {
@@ -16,7 +18,7 @@ static int prepare(tq_bm25 *q, const Fts5ExtensionApi *api, Fts5Context *fts) {
     int r = api->xRowCount(fts, &rows);
     if (r == SQLITE_OK) r = api->xColumnTotalSize(fts, -1, &tokens);
     q->mean_length = rows > 0 ? (double)tokens / (double)rows : 0;
-    for (int i = 0, n = api->xPhraseCount(fts); r == SQLITE_OK && i < n && i < TQ_BM25_MAX_TERMS; i++) {
+    for (int i = 0, n = api->xPhraseCount(fts); r == SQLITE_OK && i < n && i < q->n; i++) {
         int64_t df = 0;
         r = api->xQueryPhrase(fts, i, &df, count_row);
         q->idf[i] = log(1 + ((double)rows - (double)df + 0.5) / ((double)df + 0.5));
@@ -38,7 +40,7 @@ static void rank(const Fts5ExtensionApi *api, Fts5Context *fts, sqlite3_context 
     }
     if (r == SQLITE_OK) r = api->xColumnSize(fts, 0, &length);
     double score = 0, norm = q->k1 * (1 - q->b + q->b * length / q->mean_length);
-    for (int i = 0, n = api->xPhraseCount(fts); r == SQLITE_OK && i < n; i++) {
+    for (int i = 0, n = api->xPhraseCount(fts); r == SQLITE_OK && i < n && i < q->n; i++) {
         Fts5PhraseIter it;
         int column, offset, tf = 0;
         r = api->xPhraseFirst(fts, i, &it, &column, &offset);
@@ -64,40 +66,53 @@ toque_status tq_bm25_register(sqlite3 *db, tq_bm25 *bm25, toque_error *err) {
     return TOQUE_OK;
 }
 
-/* "a b a " as the query "a" OR "b", with how often each stands there. *n: how many there are. */
-static toque_status to_query(tq_bm25 *q, const char *terms, tq_buf *query, int *n, toque_error *err) {
-    const char *first[TQ_BM25_MAX_TERMS];
-    size_t lengths[TQ_BM25_MAX_TERMS];
-    *n = 0;
-    for (const char *t = terms, *blank; (blank = strchr(t, ' ')); t = blank + 1) {
-        size_t len = (size_t)(blank - t);
-        int i = 0;
-        while (i < *n && (lengths[i] != len || memcmp(first[i], t, len) != 0)) i++;
-        if (i < *n) {
-            q->times[i]++;
+typedef struct term {
+    const char *at;
+    size_t len;
+} term;
+
+static int by_text(const void *a, const void *b) {
+    const term *x = a, *y = b;
+    int order = memcmp(x->at, y->at, x->len < y->len ? x->len : y->len);
+    return order ? order : (x->len > y->len) - (x->len < y->len);
+}
+
+/* "b a b " as the query "a" OR "b", with how often each stands there. */
+static toque_status to_query(tq_bm25 *q, tq_mem *mem, const char *terms, tq_buf *query, toque_error *err) {
+    size_t n = 0, most = 1;
+    for (const char *t = terms; (t = strchr(t, ' ')); t++) most++;
+    q->n = 0;
+    q->times = tq_alloc(mem, most, sizeof *q->times);
+    q->idf = tq_alloc(mem, most, sizeof *q->idf);
+    term *list = tq_alloc(mem, most, sizeof *list);
+    toque_status status = q->times && q->idf && list && most <= INT_MAX ? TOQUE_OK : TQ_NOMEM(err);
+    if (status != TOQUE_OK) goto done;
+    for (const char *t = terms, *blank; (blank = strchr(t, ' ')); t = blank + 1)
+        list[n++] = (term){t, (size_t)(blank - t)};
+    if (n) qsort(list, n, sizeof *list, by_text);
+    for (size_t i = 0; i < n; i++) {
+        if (i && by_text(&list[i - 1], &list[i]) == 0) {
+            q->times[q->n - 1]++;
             continue;
         }
-        if (i == TQ_BM25_MAX_TERMS)
-            return TQ_FAIL(err, ELIMIT, "the question has more than %d different words: shorten it", TQ_BM25_MAX_TERMS);
-        first[i] = t;
-        lengths[i] = len;
-        q->times[i] = 1;
-        ++*n;
         tq_buf_puts(query, i ? " OR \"" : "\"");
-        tq_buf_put(query, t, len);
+        tq_buf_put(query, list[i].at, list[i].len);
         tq_buf_putc(query, '"');
+        q->times[q->n++] = 1;
     }
-    return tq_buf_status(query, "the query", err);
+    status = tq_buf_status(query, "the query", err);
+done:
+    tq_free(mem, list);
+    return status;
 }
 
 toque_status tq_bm25_search(sqlite3 *db, tq_bm25 *bm25, tq_mem *mem, const char *terms, tq_top *top, toque_error *err) {
     tq_buf query;
     sqlite3_stmt *s = NULL;
     toque_status status;
-    int n = 0;
-    tq_buf_init(&query, mem, 1 << 20);
-    TQ_GO(to_query(bm25, terms, &query, &n, err));
-    if (!n) goto done;
+    tq_buf_init(&query, mem, SIZE_MAX / 4);
+    TQ_GO(to_query(bm25, mem, terms, &query, err));
+    if (!bm25->n) goto done;
     bm25->ready = false;
     TQ_GO(tq_sql_prepare(db, &s, "SELECT rowid, tq_bm25(terms) FROM terms WHERE terms MATCH ?", err));
     tq_sql_text(s, 1, query.data);
@@ -110,5 +125,8 @@ toque_status tq_bm25_search(sqlite3 *db, tq_bm25 *bm25, tq_mem *mem, const char 
 done:
     sqlite3_finalize(s);
     tq_buf_clear(&query);
+    tq_free(mem, bm25->times);
+    tq_free(mem, bm25->idf);
+    bm25->times = bm25->idf = NULL;
     return status;
 }

@@ -10,23 +10,22 @@
 #include "rag/sql.h"
 #include "rag/top.h"
 
-enum { TQ_BM25_MAX_TERMS = 64 }; /* different terms of a query; more are refused */
-
 /* What the ranking function asks while a query runs; one for a connection. */
 typedef struct tq_bm25 {
     double k1, b;
     const tq_bitmap *allowed; /* documents, or NULL: all */
-    double times[TQ_BM25_MAX_TERMS];
-    /* found out at a query's first row */
+    /* of the query's n different terms, while it runs: [n] */
+    double *times, *idf;
+    int n;
+    /* idf and this are found out at the query's first row */
     bool ready;
-    double idf[TQ_BM25_MAX_TERMS], mean_length;
+    double mean_length;
 } tq_bm25;
 
 /* Makes SQL's tq_bm25(terms) known to the connection. bm25 must outlive db. */
 toque_status tq_bm25_register(sqlite3 *db, tq_bm25 *bm25, toque_error *err) TQ_MUST;
 
-/* The best chunks for terms (as tq_terms wrote them: each with a blank behind) into top. ELIMIT over
- * TQ_BM25_MAX_TERMS different ones. */
+/* The best chunks for terms (as tq_terms wrote them: each with a blank behind), however many, into top. */
 toque_status tq_bm25_search(sqlite3 *db, tq_bm25 *bm25, tq_mem *mem, const char *terms, tq_top *top,
                             toque_error *err) TQ_MUST;
 

@@ -69,7 +69,7 @@ static toque_status tokenize(void *self, const char *text, size_t n, tq_ends *en
 
 static toque_status prepare(tq_rag_model *m, toque_error *err) {
     static const char *const pooling[] = {"none", "mean", "cls"};
-    TQ_TRY(tq_embedder_new(&m->embedder, m->model, err));
+    TQ_TRY(tq_embedder_new(&m->embedder, m->model, NULL, err));
     TQ_TRY(tq_tokenize(m->model->tokenizer, "", 0, true, false, &m->tokens, err));
     const char *hash = tq_model_hash(m->model);
     if (!hash || !m->name || !m->query_prefix || !m->passage_prefix) return TQ_NOMEM(err);

@@ -127,3 +127,33 @@ double tq_best_cut(const double *own, size_t n, const double *other, size_t m, d
     *auc = wins / ((double)n * (double)m);
     return cut;
 }
+
+static bool is_blank(char c) {
+    return c == ' ' || c == '\t' || c == '\n' || c == '\r' || c == '\f';
+}
+
+bool tq_find_words(const char *text, size_t n, const char *words, size_t *start, size_t *end) {
+    while (is_blank(*words)) words++;
+    if (!*words) return false;
+    for (size_t i = 0; i < n; i++) {
+        const char *w = words;
+        size_t at = i;
+        if (text[i] != *w) continue;
+        while (*w && at < n) {
+            if (is_blank(*w) && is_blank(text[at])) {
+                while (is_blank(*w)) w++;
+                while (at < n && *w && is_blank(text[at])) at++;
+            } else if (*w == text[at]) {
+                w++;
+                at++;
+            } else {
+                break;
+            }
+        }
+        if (*w && w[strspn(w, " \t\n\r\f")]) continue;
+        *start = i;
+        *end = at;
+        return true;
+    }
+    return false;
+}

@@ -26,6 +26,9 @@ typedef struct tq_overlap {
 toque_status tq_answer_overlap(tq_mem *mem, const char *given, const char *wanted, tq_overlap *o,
                                toque_error *err) TQ_MUST;
 
+/* Where `words` stand in text [n], whatever white space is between them in either: bytes [start, end). */
+bool tq_find_words(const char *text, size_t n, const char *words, size_t *start, size_t *end);
+
 /* The cut between high scores (own [n], ascending) and low ones (other [m], ascending; both at least 1) with the
  * largest sum of both rates of being right, and the area under the curve. */
 double tq_best_cut(const double *own, size_t n, const double *other, size_t m, double *auc);

@@ -7,7 +7,7 @@
 #include "rag/sentence.h"
 
 enum { BATCH = 64 };
-#define NEAR_BEST 0.85 /* a second or third sentence scores at least this share of the best */
+#define NEAR_BEST 0.7 /* a second or third sentence scores at least this share of the best */
 
 double tq_quote_default_threshold(const tq_rag *store) {
     return store->facts.dim ? 0.4 : 0.5;
@@ -82,7 +82,7 @@ toque_status tq_sentences_vectors(const tq_searcher *s, tq_sentences *list, tq_a
 }
 
 toque_status tq_sentences_prepare(const tq_searcher *s, tq_sentences *list, tq_arena *arena, toque_error *err) {
-    if (s->embedder) return tq_sentences_vectors(s, list, arena, err);
+    if (s->embedder) TQ_TRY(tq_sentences_vectors(s, list, arena, err));
     return tq_sentences_terms(s->store, list, arena, err);
 }
 
@@ -170,11 +170,14 @@ static toque_status score_terms(tq_searcher *s, const char *question, tq_sentenc
 }
 
 toque_status tq_sentences_score(tq_searcher *s, const char *question, tq_sentences *list, toque_error *err) {
-    if (!s->embedder) return score_terms(s, question, list, err);
+    TQ_TRY(score_terms(s, question, list, err));
+    if (!s->embedder) return TOQUE_OK;
     float *query = tq_alloc(s->store->mem, (size_t)s->embedder->dim, sizeof *query);
     toque_status status = query ? tq_embed_query(s, question, query, err) : TQ_NOMEM(err);
-    for (size_t i = 0; i < list->n && status == TOQUE_OK; i++)
-        list->items[i].score = s->store->ctx->k->dot(query, list->items[i].vector, s->embedder->dim);
+    for (size_t i = 0; i < list->n && status == TOQUE_OK; i++) {
+        double cosine = s->store->ctx->k->dot(query, list->items[i].vector, s->embedder->dim);
+        list->items[i].score = (1 - TQ_WORDS_SHARE) * cosine + TQ_WORDS_SHARE * list->items[i].score;
+    }
     tq_free(s->store->mem, query);
     return status;
 }

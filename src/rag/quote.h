@@ -52,9 +52,11 @@ typedef struct tq_answer {
     tq_mem *mem;
 } tq_answer;
 
-/* Sentences are scored by cosine with the question, or, in a store without vectors, by the share of the question's
- * terms (weighted by idf) that they hold; a term that only a heading above the sentence
- * holds counts for TQ_HEADING_SHARE. The same words in another place are not quoted again. */
+/* Sentences are scored half by cosine with the question and half by the share of the question's terms (weighted by idf)
+ * that they hold, in a store without vectors by that alone; a term that only a heading above the sentence holds counts
+ * for TQ_HEADING_SHARE. Both halves because either alone is fooled: by what is near in meaning and tells something
+ * else, and by other words for the same. The same words in another place are not quoted again. */
+#define TQ_WORDS_SHARE 0.5
 #define TQ_HEADING_SHARE 0.6
 toque_status tq_quote_answer(tq_searcher *s, tq_answer *answer, const char *text, const tq_quote_options *options,
                              toque_error *err) TQ_MUST;
@@ -77,8 +79,10 @@ toque_status tq_calibrate(tq_rag *store, const tq_rag_embedder *embedder, int64_
 
 toque_status tq_sentences_add(tq_sentences *list, tq_rag *store, const tq_passage_info *passage, tq_arena *arena,
                               toque_error *err) TQ_MUST;
-/* Gives every sentence its vector or terms, in arena. */
+/* Gives every sentence its terms, and its vector where the store has vectors, in arena. */
 toque_status tq_sentences_prepare(const tq_searcher *s, tq_sentences *list, tq_arena *arena, toque_error *err) TQ_MUST;
+/* Their vectors alone; the passages need not be known. */
+toque_status tq_sentences_vectors(const tq_searcher *s, tq_sentences *list, tq_arena *arena, toque_error *err) TQ_MUST;
 /* Gives them their terms, whether the store has vectors or not. */
 toque_status tq_sentences_terms(tq_rag *store, tq_sentences *list, tq_arena *arena, toque_error *err) TQ_MUST;
 /* Gives them their vectors alone, which needs no passages; the store has vectors. */

@@ -2,6 +2,7 @@
 #include "rag/search.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "kernels/half.h"
@@ -9,8 +10,14 @@
 enum { MAX_K = 1000 };
 
 tq_search_options tq_search_defaults(void) {
-    return (tq_search_options){
-        .mode = TQ_SEARCH_HYBRID, .k = 5, .rrf_k = 60, .vector_weight = 0.5, .mmr = 1, .k1 = 1.2, .b = 0.75};
+    return (tq_search_options){.mode = TQ_SEARCH_HYBRID,
+                               .k = 5,
+                               .rrf_k = 60,
+                               .vector_weight = 0.5,
+                               .mmr = 1,
+                               .k1 = 1.2,
+                               .b = 0.75,
+                               .rerank_depth = 10};
 }
 
 toque_status tq_searcher_init(tq_searcher *s, tq_rag *store, const tq_rag_embedder *embedder, toque_error *err) {
@@ -50,15 +57,57 @@ toque_status tq_embed_query(const tq_searcher *s, const char *text, float *out, 
     return status;
 }
 
-static toque_status vector_stage(tq_searcher *s, const char *text, const tq_bitmap *allowed, tq_top *top, float *query,
+/* As much of a made-up passage as the embedder takes, cut between words. */
+static toque_status embed_passage(const tq_searcher *s, const char *text, float *out, toque_error *err) {
+    const tq_rag_embedder *e = s->embedder;
+    tq_buf buf;
+    size_t tokens = 0, prefix = strlen(e->passage_prefix);
+    tq_buf_init(&buf, s->store->mem, SIZE_MAX / 4);
+    tq_buf_puts(&buf, e->passage_prefix);
+    tq_buf_puts(&buf, text);
+    toque_status status = tq_buf_status(&buf, "a passage", err);
+    while (status == TOQUE_OK) {
+        status = tq_count_tokens(e, s->store->mem, buf.data, buf.len, &tokens, err);
+        if (status != TOQUE_OK || tokens <= (size_t)e->max_tokens) break;
+        size_t half = prefix + (buf.len - prefix) / 2;
+        while (half > prefix && buf.data[half] != ' ') half--;
+        tq_buf_cut(&buf, half);
+    }
+    const char *data = buf.data;
+    if (status == TOQUE_OK) status = e->embed(e->self, &data, &buf.len, 1, out, err);
+    tq_buf_clear(&buf);
+    return status;
+}
+
+static toque_status needs_vectors(const tq_searcher *s, toque_error *err) {
+    return TQ_FAIL(err, EINVAL,
+                   "%s has no vectors: search it with --mode bm25, or embed it with toque rag add %s --reembed "
+                   "--embedder M",
+                   s->store->path, s->store->path);
+}
+
+/* The vector that is searched for, [dim]: the question's, or its mean with that of a made-up passage, of length 1. */
+static toque_status query_vector(tq_searcher *s, const char *text, const char *passage, float *query,
                                  toque_error *err) {
-    if (!s->embedder)
-        return TQ_FAIL(err, EINVAL,
-                       "%s has no vectors: search it with --mode bm25, or embed it with toque rag add %s "
-                       "--reembed --embedder M",
-                       s->store->path, s->store->path);
-    if (!s->vectors.store) TQ_TRY(tq_vectors_load(&s->vectors, s->store, err));
+    size_t dim = (size_t)s->store->facts.dim;
     TQ_TRY(tq_embed_query(s, text, query, err));
+    if (!passage) return TOQUE_OK;
+    float *other = tq_alloc(s->store->mem, dim, sizeof *other);
+    toque_status status = other ? embed_passage(s, passage, other, err) : TQ_NOMEM(err);
+    double length = 0;
+    for (size_t i = 0; i < dim && status == TOQUE_OK; i++) {
+        query[i] += other[i];
+        length += (double)query[i] * query[i];
+    }
+    for (size_t i = 0; i < dim && status == TOQUE_OK && length > 0; i++) query[i] = (float)(query[i] / sqrt(length));
+    tq_free(s->store->mem, other);
+    return status;
+}
+
+static toque_status vector_stage(tq_searcher *s, const char *text, const char *passage, const tq_bitmap *allowed,
+                                 tq_top *top, float *query, toque_error *err) {
+    if (!s->vectors.store) TQ_TRY(tq_vectors_load(&s->vectors, s->store, err));
+    TQ_TRY(query_vector(s, text, passage, query, err));
     return tq_vectors_search(&s->vectors, query, allowed, top, err);
 }
 
@@ -139,18 +188,25 @@ static double in_list(const tq_top *t, size_t i) {
     return high > low ? (t->items[i].score - low) / (high - low) : 1;
 }
 
-static void add_stage(tq_hit *hits, size_t *n, const tq_top *t, bool vector, const tq_search_options *o) {
-    double weight = vector ? o->vector_weight : 1 - o->vector_weight;
+/* Adds a stage's list to those found so far. other: of the question in other words. joined: the score is one of ranks,
+ * whatever kinds of search there are. */
+static void add_stage(tq_hit *hits, size_t *n, const tq_top *t, bool vector, bool other, bool joined,
+                      const tq_search_options *o) {
+    double weight = o->mode != TQ_SEARCH_HYBRID ? 0.5 : vector ? o->vector_weight : 1 - o->vector_weight;
     for (size_t i = 0; i < t->n; i++) {
         size_t j = 0;
         while (j < *n && hits[j].passage.chunk != t->items[i].chunk) j++;
         if (j == *n) hits[(*n)++] = (tq_hit){.passage.chunk = t->items[i].chunk};
         tq_hit *h = &hits[j];
-        *(vector ? &h->vector_rank : &h->bm25_rank) = i + 1;
-        *(vector ? &h->vector_score : &h->bm25_score) = t->items[i].score;
-        if (o->mode != TQ_SEARCH_HYBRID)
+        if (other) {
+            if (!h->other_rank || i + 1 < h->other_rank) h->other_rank = i + 1;
+        } else {
+            *(vector ? &h->vector_rank : &h->bm25_rank) = i + 1;
+            *(vector ? &h->vector_score : &h->bm25_score) = t->items[i].score;
+        }
+        if (!joined)
             h->score = t->items[i].score;
-        else if (o->fusion == TQ_FUSION_RRF)
+        else if (o->fusion == TQ_FUSION_RRF || o->mode != TQ_SEARCH_HYBRID)
             h->score += 2 * weight / (o->rrf_k + (double)(i + 1)); /* equal weights: the plain sum of 1 / (k + rank) */
         else
             h->score += weight * in_list(t, i);
@@ -218,15 +274,73 @@ done:
     return status;
 }
 
+/* --- a model's help -------------------------------------------------------------------------------------------- */
+
+static int by_rerank(const void *a, const void *b) {
+    const tq_hit *x = a, *y = b;
+    if (x->score != y->score) return x->score > y->score ? -1 : 1;
+    return x->fused_rank < y->fused_rank ? -1 : 1;
+}
+
+/* Puts the first n sorted hits in the reranker's order; their passages are in the arena then. */
+static toque_status rerank(tq_searcher *s, const char *text, tq_hit *hits, size_t n, tq_arena *arena,
+                           toque_error *err) {
+    tq_mem *mem = s->store->mem;
+    const tq_passage_info **passages = tq_alloc(mem, n + 1, sizeof *passages);
+    double *scores = tq_alloc(mem, n + 1, sizeof *scores);
+    toque_status status = passages && scores ? TOQUE_OK : TQ_NOMEM(err);
+    for (size_t i = 0; i < n && status == TOQUE_OK; i++) {
+        status = tq_rag_passage(s->store, hits[i].passage.chunk, arena, &hits[i].passage, err);
+        passages[i] = &hits[i].passage;
+    }
+    if (status == TOQUE_OK) status = tq_helper_rerank(s->helper, text, passages, n, scores, err);
+    for (size_t i = 0; i < n && status == TOQUE_OK; i++) {
+        hits[i].fused_rank = i + 1;
+        hits[i].fused_score = hits[i].score;
+        hits[i].score = scores[i];
+    }
+    if (status == TOQUE_OK && n) qsort(hits, n, sizeof *hits, by_rerank);
+    for (size_t i = 0; i < n; i++) hits[i].rerank_rank = i + 1;
+    tq_free(mem, passages);
+    tq_free(mem, scores);
+    return status;
+}
+
 /* --- all together ---------------------------------------------------------------------------------------------- */
 
-static toque_status check_options(const tq_search_options *o, toque_error *err) {
+static toque_status check_options(const tq_searcher *s, const tq_search_options *o, toque_error *err) {
     if (o->k < 1 || o->k > MAX_K) return TQ_FAIL(err, EINVAL, "1 to %d results can be asked for, not %zu", MAX_K, o->k);
     if (!(o->mmr >= 0 && o->mmr <= 1) || !(o->vector_weight >= 0 && o->vector_weight <= 1))
         return TQ_FAIL(err, EINVAL, "mmr and the vectors' weight are numbers from 0 to 1");
     if (!(o->k1 >= 0 && o->k1 <= 100) || !(o->b >= 0 && o->b <= 1) || !(o->rrf_k >= 0))
         return TQ_FAIL(err, EINVAL, "BM25's k1 is from 0 to 100, b from 0 to 1, and the constant of RRF not negative");
+    if ((o->expand || o->rerank) && !s->helper)
+        return TQ_FAIL(err, EINVAL, "expanding a question and reranking need a model (-m)");
+    if (o->rerank && (o->rerank_depth < 1 || o->rerank_depth > MAX_K))
+        return TQ_FAIL(err, EINVAL, "1 to %d passages can be reranked, not %zu", MAX_K, o->rerank_depth);
+    if (o->mode != TQ_SEARCH_BM25 && !s->embedder) return needs_vectors(s, err);
+    if (o->expand == TQ_EXPAND_HYDE && o->mode == TQ_SEARCH_BM25)
+        return TQ_FAIL(err, EINVAL, "a made-up passage (hyde) is compared by its vector, and this search uses none");
     return TOQUE_OK;
+}
+
+/* The lists of all stages for one wording of the question, added to all [n]. */
+static toque_status run_stages(tq_searcher *s, const char *text, const char *passage, bool other, bool joined,
+                               const tq_search_options *o, const tq_bitmap *allowed, size_t depth, tq_hit *all,
+                               size_t *n, toque_error *err) {
+    tq_mem *mem = s->store->mem;
+    tq_scored *items = tq_alloc(mem, 2 * depth, sizeof *items);
+    float *query = tq_alloc(mem, (size_t)s->store->facts.dim + 1, sizeof *query);
+    tq_top vector = {.items = items, .k = depth}, bm25 = {.items = items + depth, .k = depth};
+    toque_status status = items && query ? TOQUE_OK : TQ_NOMEM(err);
+    if (status == TOQUE_OK && o->mode != TQ_SEARCH_BM25)
+        status = vector_stage(s, text, passage, allowed, &vector, query, err);
+    if (status == TOQUE_OK && o->mode != TQ_SEARCH_VECTOR) status = bm25_stage(s, text, o, allowed, &bm25, err);
+    if (status == TOQUE_OK && vector.n) add_stage(all, n, &vector, true, other, joined, o);
+    if (status == TOQUE_OK && bm25.n) add_stage(all, n, &bm25, false, other, joined, o);
+    tq_free(mem, items);
+    tq_free(mem, query);
+    return status;
 }
 
 toque_status tq_search(tq_searcher *s, tq_hits *hits, const char *text, const tq_search_options *options,
@@ -236,39 +350,41 @@ toque_status tq_search(tq_searcher *s, tq_hits *hits, const char *text, const tq
     tq_search_options o = *options;
     *hits = (tq_hits){0};
     tq_arena_init(&hits->arena, mem, 1 << 14);
-    TQ_TRY(check_options(&o, err));
     if (o.mode == TQ_SEARCH_HYBRID && store->facts.dim == 0) o.mode = TQ_SEARCH_BM25;
+    TQ_TRY(check_options(s, &o, err));
     hits->mode = o.mode;
+    if (o.expand)
+        TQ_TRY(tq_helper_expand(s->helper, o.expand, text, &hits->arena, hits->expanded, &hits->n_expanded, err));
+    size_t others = o.expand == TQ_EXPAND_QUERIES ? hits->n_expanded : 0;
     size_t depth = o.depth ? o.depth : o.k * 4 > 100 ? o.k * 4 : 100, n = 0;
     if (depth < o.k) depth = o.k;
+    if (o.rerank && depth < o.rerank_depth) depth = o.rerank_depth;
+    bool joined = o.mode == TQ_SEARCH_HYBRID || others > 0;
     tq_bitmap allowed = {0};
-    tq_scored *items = tq_alloc(mem, 2 * depth, sizeof *items);
-    tq_hit *all = tq_alloc(mem, 2 * depth, sizeof *all);
-    float *query = tq_alloc(mem, (size_t)store->facts.dim + 1, sizeof *query);
-    tq_top vector = {.items = items, .k = depth}, bm25 = {.items = items + depth, .k = depth};
-    toque_status status = items && all && query ? TOQUE_OK : TQ_NOMEM(err);
+    tq_hit *all = tq_alloc(mem, 2 * depth * (1 + others), sizeof *all);
+    toque_status status = all ? TOQUE_OK : TQ_NOMEM(err);
     if (status == TOQUE_OK && o.n_filters) status = tq_filter(store, o.filters, o.n_filters, &allowed, err);
-    if (status != TOQUE_OK) goto done;
     const tq_bitmap *filter = o.n_filters ? &allowed : NULL;
-    if (o.mode != TQ_SEARCH_BM25) TQ_GO(vector_stage(s, text, filter, &vector, query, err));
-    if (o.mode != TQ_SEARCH_VECTOR) TQ_GO(bm25_stage(s, text, &o, filter, &bm25, err));
-    if (vector.n) add_stage(all, &n, &vector, true, &o);
-    if (bm25.n) add_stage(all, &n, &bm25, false, &o);
+    const char *passage = o.expand == TQ_EXPAND_HYDE && hits->n_expanded ? hits->expanded[0] : NULL;
+    if (status == TOQUE_OK) status = run_stages(s, text, passage, false, joined, &o, filter, depth, all, &n, err);
+    for (size_t i = 0; i < others && status == TOQUE_OK; i++)
+        status = run_stages(s, hits->expanded[i], NULL, true, joined, &o, filter, depth, all, &n, err);
+    if (status != TOQUE_OK) goto done;
     if (n) qsort(all, n, sizeof *all, by_score);
-    if (o.mmr < 1) TQ_GO(diversify(s, all, n, &o, err));
+    size_t leading = o.rerank && n > o.rerank_depth ? o.rerank_depth : n; /* whose scores can be compared */
+    if (o.rerank) TQ_GO(rerank(s, text, all, leading, &hits->arena, err));
+    if (o.mmr < 1) TQ_GO(diversify(s, all, leading, &o, err));
     if (n > o.k) n = o.k;
     hits->items = tq_arena_alloc(&hits->arena, n + 1, sizeof *hits->items);
     if (!hits->items) status = TQ_NOMEM(err);
     for (size_t i = 0; i < n && status == TOQUE_OK; i++) {
         int64_t chunk = all[i].passage.chunk;
         hits->items[i] = all[i];
-        status = tq_rag_passage(store, chunk, &hits->arena, &hits->items[i].passage, err);
+        if (!all[i].passage.uri) status = tq_rag_passage(store, chunk, &hits->arena, &hits->items[i].passage, err);
         if (status == TOQUE_OK) hits->n++;
     }
 done:
     tq_free(mem, allowed.words);
-    tq_free(mem, items);
     tq_free(mem, all);
-    tq_free(mem, query);
     return status;
 }

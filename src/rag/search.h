@@ -2,10 +2,15 @@
  *     score(c) = sum over stages s of w_s / (rrf_k + rank_s(c)), ranks from 1 (Cormack, Clarke & Buettcher 2009),
  * or by weights over scores that are put in [0, 1] within each list; then, if asked for, diversified by maximal
  * marginal relevance (Carbonell & Goldstein 1998): the next result is the one with the largest lambda rel(c) - (1 -
- * lambda) max over chosen d of cos(c, d), rel in [0, 1] within the list. */
+ * lambda) max over chosen d of cos(c, d), rel in [0, 1] within the list.
+ *
+ * A model may help (helper.h). Questions in other words are further stages of the fusion, which is then by reciprocal
+ * ranks even for one kind of search; the vector of a passage that it made up is averaged with the question's. Reranked
+ * passages stand in front of all others, by what the model says. */
 #ifndef TQ_RAG_SEARCH_H
 #define TQ_RAG_SEARCH_H
 
+#include "rag/helper.h"
 #include "rag/vectors.h"
 
 typedef enum tq_search_mode { TQ_SEARCH_VECTOR, TQ_SEARCH_BM25, TQ_SEARCH_HYBRID } tq_search_mode;
@@ -25,6 +30,9 @@ typedef struct tq_search_options {
      * hold. KEY: document, title, format, language, or one of the metadata. Numbers compare as numbers. */
     const char *const *filters;
     size_t n_filters;
+    tq_expansion expand;
+    bool rerank;
+    size_t rerank_depth; /* so many of the best are put in order anew; 10 */
 } tq_search_options;
 
 /* The defaults above: hybrid, 5 results. */
@@ -35,19 +43,26 @@ typedef struct tq_hit {
     double score;
     size_t vector_rank, bm25_rank; /* from 1; 0: not in that stage's list */
     double vector_score, bm25_score;
+    /* with a helper: the best rank for the question in other words, the rank and score before reranking, and the
+     * reranker's, which is then `score`; 0: none */
+    size_t other_rank, fused_rank, rerank_rank;
+    double fused_score;
 } tq_hit;
 
 typedef struct tq_hits {
     tq_arena arena; /* owns everything */
     tq_hit *items;
     size_t n;
-    tq_search_mode mode; /* what was done: hybrid in a store without vectors is BM25 */
+    tq_search_mode mode;                  /* what was done: hybrid in a store without vectors is BM25 */
+    const char *expanded[TQ_EXPAND_MOST]; /* what a helper wrote */
+    size_t n_expanded;
 } tq_hits;
 
 typedef struct tq_searcher {
     tq_rag *store;
     const tq_rag_embedder *embedder; /* NULL: BM25 only */
     tq_vectors vectors;              /* loaded at the first search that needs them */
+    tq_search_helper *helper;        /* borrowed; NULL: expanding and reranking are refused */
 } tq_searcher;
 
 /* embedder may be NULL; it is checked against the store, and both must outlive the searcher. */

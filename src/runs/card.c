@@ -3,17 +3,33 @@
 
 #include <math.h>
 
+static void losses_by_set(const tq_card *c, tq_buf *out) {
+    const char *name;
+    json_t *last;
+    if (!c->last_by_set) return;
+    tq_buf_puts(out, "\n| data set | held-out loss before | last |\n|---|---|---|\n");
+    json_object_foreach((json_t *)(uintptr_t)c->last_by_set, name, last)
+        tq_buf_printf(out, "| %s | %.4f | %.4f |\n", name, json_number_value(json_object_get(c->first_by_set, name)),
+                      json_number_value(last));
+}
+
 static void results(const tq_card *c, tq_buf *out) {
-    tq_buf_printf(out, "## Results\n\n| | loss%s |\n|---|---|\n", c->head ? "" : " (mean -log p of a target token)");
+    tq_buf_printf(out, "## Results\n\n| | loss%s |\n|---|---|\n",
+                  c->head || c->vectors ? "" : " (mean -log p of a target token)");
     tq_buf_printf(out, "| first training step | %.4f |\n| last training step | %.4f |\n", c->first_loss, c->last_loss);
     if (!isnan(c->base_eval)) tq_buf_printf(out, "| held-out rows, before training | %.4f |\n", c->base_eval);
     if (!isnan(c->best_eval)) tq_buf_printf(out, "| held-out rows, best | %.4f |\n", c->best_eval);
     if (!isnan(c->last_eval)) tq_buf_printf(out, "| held-out rows, last | %.4f |\n", c->last_eval);
     tq_buf_printf(out, "\n%lld optimizer steps (%.2f epochs); the adapter holds the values after step %lld.\n",
                   (long long)c->steps, c->epochs, (long long)c->kept_step);
+    losses_by_set(c, out);
     if (c->figures) {
         tq_buf_puts(out, "\n");
-        if (tq_figures_print(c->figures, out, NULL) != TOQUE_OK) out->failed = true;
+        if (tq_figures_print(c->figures, "held-out, as kept, ", out, NULL) != TOQUE_OK) out->failed = true;
+    }
+    if (c->ranking) {
+        tq_buf_puts(out, "\n");
+        tq_ranking_print(c->ranking, out);
     }
     if (c->baseline) tq_buf_printf(out, "\n%s\n", c->baseline);
     if (isnan(c->best_eval))
@@ -49,7 +65,25 @@ static void use_head(const tq_card *c, tq_buf *out) {
                             "base.load_state_dict(load_file(\"model.safetensors\"), strict=False)\n");
 }
 
+static void use_vectors(const tq_card *c, tq_buf *out) {
+    tq_buf_printf(out,
+                  "\n## Use\n\n```\ntoque embed -m %s -a %s texts.txt\n```\n`embedding.json` says how a text's rows "
+                  "become its vector, which has length 1.\n",
+                  c->model, c->dir);
+    if (c->peft)
+        tq_buf_printf(out,
+                      "sentence-transformers, with a BASE that pools so:\n```python\n"
+                      "from sentence_transformers import SentenceTransformer\n"
+                      "from peft import PeftModel\nmodel = SentenceTransformer(\"BASE\")\n"
+                      "model[0].auto_model = PeftModel.from_pretrained(model[0].auto_model, \"%s\")\n```\n",
+                      c->dir);
+}
+
 static void use(const tq_card *c, tq_buf *out) {
+    if (c->vectors) {
+        use_vectors(c, out);
+        return;
+    }
     if (c->head) {
         use_head(c, out);
         return;

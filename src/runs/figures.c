@@ -285,8 +285,8 @@ json_t *tq_figures_json(const tq_figures *f) {
         break;
     case TQ_HEAD_VALUE:
         bad |= !spearman(f, &rho);
-        bad |=
-            put(o, "rmse", tq_figures_rmse(f)) | put(o, "mae", mae(f)) | put(o, "r2", r2(f)) | put(o, "spearman", rho);
+        bad |= put(o, "rmse", tq_figures_rmse(f)) | put(o, "mae", mae(f)) | put(o, "r2", r2(f)) |
+               put(o, "pearson", correlation(f->said, f->wanted, f->n, NULL, NULL)) | put(o, "spearman", rho);
         break;
     case TQ_HEAD_TAGS:
         bad |= put(o, "token_accuracy", tq_figures_accuracy(f)) |
@@ -321,11 +321,11 @@ static void print_confusion(const tq_figures *f, tq_buf *out) {
     tq_buf_puts(out, "\n");
 }
 
-toque_status tq_figures_print(const tq_figures *f, tq_buf *out, toque_error *err) {
+toque_status tq_figures_print(const tq_figures *f, const char *which, tq_buf *out, toque_error *err) {
     json_t *o = tq_figures_json(f), *value;
     const char *name;
     if (!o) return TQ_NOMEM(err);
-    tq_buf_printf(out, "%zu held-out %s, as kept:", f->n, f->head->kind == TQ_HEAD_TAGS ? "tokens" : "rows");
+    tq_buf_printf(out, "%zu %s%s:", f->n, which ? which : "", f->head->kind == TQ_HEAD_TAGS ? "tokens" : "rows");
     json_object_foreach(o, name, value) tq_buf_printf(out, " %s %.4g,", name, json_real_value(value));
     json_decref(o);
     if (out->len) out->data[--out->len] = 0; /* the last comma */

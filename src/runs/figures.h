@@ -1,7 +1,7 @@
 /* Figures of a head's answers to rows whose truth is known. Of classes: accuracy, F1 of each label and its mean over
  * the labels that there are (macro), the confusion matrix, and the expected calibration error in 15 bins of equal width
  * (Guo et al. 2017). Of several labels: F1 over all and by label, and rows that are right in all. Of numbers: RMSE,
- * MAE, R2 and Spearman's rank correlation. Of tags: accuracy of tokens and F1 of whole spans (as in CoNLL). */
+ * MAE, R2, Pearson's and Spearman's correlation. Of tags: accuracy of tokens and F1 of whole spans (as in CoNLL). */
 #ifndef TQ_RUNS_FIGURES_H
 #define TQ_RUNS_FIGURES_H
 
@@ -44,8 +44,8 @@ double tq_figures_span_f1(const tq_figures *f);
 double tq_figures_rmse(const tq_figures *f);
 /* The numbers alone as members of an object, names and values; NULL without memory. */
 json_t *tq_figures_json(const tq_figures *f);
-/* For people: lines of Markdown. */
-toque_status tq_figures_print(const tq_figures *f, tq_buf *out, toque_error *err) TQ_MUST;
+/* For people: lines of Markdown. which: "held-out " or so, before rows; NULL: nothing. */
+toque_status tq_figures_print(const tq_figures *f, const char *which, tq_buf *out, toque_error *err) TQ_MUST;
 
 /* The spans that classes of tokens make, for tags: calls fn with the tokens [from, to) and the label behind its "B-" or
  * "I-". An I- that continues nothing begins a span. */

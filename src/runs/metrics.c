@@ -116,16 +116,14 @@ toque_status tq_metrics_put_step(tq_metrics *m, const tq_metrics_step *s, toque_
 }
 
 toque_status tq_metrics_put_eval(tq_metrics *m, int64_t step, double epoch, double eval_loss, int64_t target_tokens,
-                                 const tq_figures *figures, const json_t *by_task, toque_error *err) {
+                                 json_t *figures, const json_t *by_task, toque_error *err) {
     tq_buf line;
     tq_buf_init(&line, m->mem, LINE_MAX_BYTES);
     tq_buf_printf(&line, "{\"step\": %lld, \"epoch\": %.9g, \"eval_loss\": %.9g, \"eval_target_tokens\": %lld",
                   (long long)step, epoch, eval_loss, (long long)target_tokens);
-    json_t *o = figures ? tq_figures_json(figures) : NULL, *value;
+    json_t *value;
     const char *name;
-    if (figures && !o) line.failed = true;
-    json_object_foreach(o, name, value) tq_buf_printf(&line, ", \"eval_%s\": %.9g", name, json_real_value(value));
-    json_decref(o);
+    json_object_foreach(figures, name, value) tq_buf_printf(&line, ", \"eval_%s\": %.9g", name, json_real_value(value));
     if (by_task) {
         char *text = json_dumps(by_task, JSON_REAL_PRECISION(9));
         if (text) tq_buf_printf(&line, ", \"eval_loss_by_task\": %s", text);

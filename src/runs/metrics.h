@@ -30,9 +30,9 @@ toque_status tq_metrics_open(tq_metrics *m, tq_mem *mem, const char *path, int64
                              int64_t *last, toque_error *err) TQ_MUST;
 void tq_metrics_close(tq_metrics *m); /* accepts a zeroed struct */
 toque_status tq_metrics_put_step(tq_metrics *m, const tq_metrics_step *s, toque_error *err) TQ_MUST;
-/* figures: of a head's answers, or NULL. by_task: {name: loss} as `eval_loss_by_task`, or NULL. */
+/* figures: numbers by name, written as `eval_NAME`, or NULL. by_task: {name: loss} as `eval_loss_by_task`, or NULL. */
 toque_status tq_metrics_put_eval(tq_metrics *m, int64_t step, double epoch, double eval_loss, int64_t target_tokens,
-                                 const tq_figures *figures, const json_t *by_task, toque_error *err) TQ_MUST;
+                                 json_t *figures, const json_t *by_task, toque_error *err) TQ_MUST;
 /* Onto the disk: called before the checkpoint that the lines belong to. */
 toque_status tq_metrics_sync(tq_metrics *m, toque_error *err) TQ_MUST;
 

@@ -19,6 +19,13 @@ static int longest(const tq_dataset *set) {
     return most;
 }
 
+static int most_texts(const tq_dataset *set) {
+    int most = 1;
+    for (size_t i = 0; i < set->n; i++)
+        if (set->examples[i].n_parts > most) most = set->examples[i].n_parts;
+    return most;
+}
+
 int tq_batch_pass_rows(const tq_dataset *set, int before, bool packing) {
     int most = before + longest(set);
     return packing && most < TQ_PASS_TOKENS ? TQ_PASS_TOKENS : most;
@@ -27,9 +34,11 @@ int tq_batch_pass_rows(const tq_dataset *set, int before, bool packing) {
 toque_status tq_batch_init(tq_batch *b, tq_mem *mem, const tq_dataset *set, const tq_dataset *other, int rows,
                            int before, bool packing, toque_error *err) {
     int most = longest(set), second = other ? longest(other) : 0;
+    int texts = most_texts(set), others = other ? most_texts(other) : 0;
     *b = (tq_batch){.mem = mem, .packing = packing, .max_rows = rows, .max_before = before};
     most = before + (second > most ? second : most);
-    if (rows < 1 || __builtin_mul_overflow(rows, most, &b->max_tokens))
+    if (rows < 1 || __builtin_mul_overflow(rows, most, &b->max_tokens) ||
+        __builtin_mul_overflow(rows, texts > others ? texts : others, &b->max_segments))
         return TQ_FAIL(err, ELIMIT, "a batch of %d rows of up to %d tokens is too large: lower batch_size", rows, most);
     b->tokens = TQ_NEW_ARRAY(mem, int32_t, b->max_tokens);
     b->targets = TQ_NEW_ARRAY(mem, tq_target, b->max_tokens);
@@ -38,8 +47,8 @@ toque_status tq_batch_init(tq_batch *b, tq_mem *mem, const tq_dataset *set, cons
     b->coef = TQ_NEW_ARRAY(mem, float, b->max_tokens);
     b->mean = TQ_NEW_ARRAY(mem, float, b->max_tokens);
     b->mean_coef = TQ_NEW_ARRAY(mem, float, b->max_tokens);
-    b->segments = TQ_NEW_ARRAY(mem, tq_segment, rows);
-    b->example = TQ_NEW_ARRAY(mem, uint32_t, rows);
+    b->segments = TQ_NEW_ARRAY(mem, tq_segment, b->max_segments);
+    b->example = TQ_NEW_ARRAY(mem, uint32_t, b->max_segments);
     b->passes = TQ_NEW_ARRAY(mem, tq_batch_pass, rows);
     b->place = TQ_NEW_ARRAY(mem, int, rows);
     b->fill = TQ_NEW_ARRAY(mem, int, rows);
@@ -72,17 +81,23 @@ static void choose_passes(tq_batch *b, const tq_dataset *set, const uint32_t *ro
 
 static void put_row(tq_batch *b, tq_batch_pass *pass, const tq_example *e, uint32_t number, const tq_hats *hats,
                     uint32_t use) {
-    int length = b->before + tq_batch_length(e), row = pass->n_tokens, segment = pass->segment + pass->n_segments++;
-    b->segments[segment] = (tq_segment){.row = row, .n = length, .hats = hats, .id = number, .use = use};
-    b->example[segment] = number;
+    int length = b->before + tq_batch_length(e), row = pass->n_tokens;
+    assert(!b->before || !e->n_parts); /* a prompt stands before rows of one text */
+    for (int i = 0, at = row; i < (e->n_parts ? e->n_parts : 1); i++) {
+        int n = e->n_parts ? e->parts[i] : length, segment = pass->segment + pass->n_segments++;
+        uint32_t id = number ^ (uint32_t)i * 0x9E3779B9u; /* dropout of one text is not that of another */
+        b->segments[segment] = (tq_segment){.row = at, .n = n, .hats = hats, .id = id, .use = use};
+        b->example[segment] = number;
+        at += n;
+    }
     for (int t = 0; t < length; t++) {
         const int next = t - b->before + 1; /* what this row predicts */
         b->tokens[pass->token + row + t] = tq_row_token(e->tokens, b->before, t);
         if (e->read || next < 1 || !e->target[next]) continue;
         int i = pass->target + pass->n_targets++;
         b->targets[i] = (tq_target){.row = row + t, .token = e->tokens[next]};
-        b->weights[i] = e->weight;
-        b->weight += (double)e->weight;
+        b->weights[i] = e->weight * (e->token_weight ? e->token_weight[next] : 1);
+        b->weight += (double)b->weights[i];
     }
     if (e->read) b->n_read += e->n_targets;
     pass->n_tokens += length;

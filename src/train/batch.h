@@ -1,6 +1,7 @@
 /* A batch: the rows of one optimizer step laid out into passes (micro-batches). With packing several rows share a pass,
- * each a segment of its own with positions from 0 and block-diagonal attention; without, each row has its own pass.
- * Which rows a step holds, and what is computed for each, does not depend on the layout.
+ * each a segment of its own (for vectors: each of its texts) with positions from 0 and block-diagonal attention;
+ * without, each row has its own pass. Which rows a step holds, and what is computed for each, does not depend on the
+ * layout.
  *
  * Only what a loss can see is run: a row's tokens behind its last target, and that target itself (which is predicted,
  * never read), are left out of the pass.
@@ -24,22 +25,22 @@ typedef struct tq_batch_pass { /* ranges of the batch's arrays */
 typedef struct tq_batch {
     tq_mem *mem;
     bool packing;
-    int max_rows, max_before, max_tokens; /* what there is room for */
-    int32_t *tokens;                      /* [max_tokens] */
-    tq_target *targets;                   /* [max_tokens] rows are counted within their pass */
-    float *weights;                       /* [max_tokens] of each target's row */
-    float *logp, *coef;                   /* [max_tokens] room for a readout of each target */
-    float *mean, *mean_coef;              /* [max_tokens] the same of its row's mean over the vocabulary */
-    tq_segment *segments;                 /* [max_rows] */
-    uint32_t *example;                    /* [max_rows] the example behind each segment */
-    tq_batch_pass *passes;                /* [max_rows] */
-    int *place, *fill;                    /* [max_rows] scratch of the layout */
+    int max_rows, max_before, max_tokens, max_segments; /* what there is room for */
+    int32_t *tokens;                                    /* [max_tokens] */
+    tq_target *targets;                                 /* [max_tokens] rows are counted within their pass */
+    float *weights;                                     /* [max_tokens] of each target: its row's, times its turn's */
+    float *logp, *coef;                                 /* [max_tokens] room for a readout of each target */
+    float *mean, *mean_coef; /* [max_tokens] the same of its row's mean over the vocabulary */
+    tq_segment *segments;    /* [max_segments] */
+    uint32_t *example;       /* [max_segments] the example behind each segment */
+    tq_batch_pass *passes;   /* [max_rows] */
+    int *place, *fill;       /* [max_rows] scratch of the layout */
     /* the batch laid out last */
     int before; /* virtual tokens before each row, of the hats' prompt */
     int n_passes, n_rows;
     int64_t n_tokens, n_targets; /* of its rows, whole */
     int64_t n_read;              /* of the targets, those that heads read */
-    double weight;               /* sum over target tokens of their rows' weights */
+    double weight;               /* the sum of the weights of its target tokens */
 } tq_batch;
 
 /* Rows that a pass runs for this example: up to the one that predicts its last target. 0: nothing to learn. */

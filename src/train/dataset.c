@@ -44,6 +44,12 @@ static toque_status keep(void *arg, const tq_masked *m, toque_error *err) {
     if (!e.tokens || !e.target) return TQ_NOMEM(err);
     memcpy(e.tokens, m->tokens, (size_t)m->n * sizeof *e.tokens);
     memcpy(e.target, m->target, (size_t)m->n);
+    if (m->weight) {
+        float *weight = tq_arena_alloc(&set->arena, (size_t)m->n, sizeof *weight);
+        if (!weight) return TQ_NOMEM(err);
+        memcpy(weight, m->weight, (size_t)m->n * sizeof *weight);
+        e.token_weight = weight;
+    }
     set->examples[set->n++] = e;
     set->n_tokens += (size_t)m->n;
     set->n_targets += (size_t)m->n_targets;
@@ -89,7 +95,8 @@ static toque_status add_row(load *l, toque_error *err) {
     l->made = 0;
     l->label = -1;
     if (l->o->fields) {
-        TQ_TRY(tq_dataset_add_fields(l->set, l->model, l->o, row, l->file, err));
+        TQ_TRY(l->o->pairs ? tq_dataset_add_pair(l->set, l->model, l->o, row, l->file, err)
+                           : tq_dataset_add_fields(l->set, l->model, l->o, row, l->file, err));
         l->set->n_rows++;
         return TOQUE_OK;
     }
@@ -100,7 +107,7 @@ static toque_status add_row(load *l, toque_error *err) {
         TQ_TRY(join(l, err));
     } else {
         tq_mask_row m = {
-            .messages = row->messages, .tools = row->tools, .silent = row->silent, .train_on = l->o->train_on};
+            .messages = row->messages, .tools = row->tools, .turns = row->turns, .train_on = l->o->train_on};
         TQ_TRY(tq_mask_messages(l->model, &m, keep, l, err));
     }
     l->set->n_split += l->made > 1;

@@ -35,11 +35,13 @@ typedef struct tq_data_options {
     size_t n_labels;
     const char *closed; /* not NULL: others are an error, which says this of the known ones */
     bool io;            /* tags without B- */
+    bool pairs;         /* with fields: a query, a passage and negatives, see dataset_pair.c */
 } tq_data_options;
 
 typedef struct tq_example {
-    tq_token *tokens; /* [n] */
-    uint8_t *target;  /* [n] 1: this token is learned (predicted from the one before it); target[0] is 0 */
+    tq_token *tokens;          /* [n] */
+    const float *token_weight; /* [n] of each target, times the row's; NULL: all are 1 */
+    uint8_t *target;           /* [n] 1: this token is learned (predicted from the one before it); target[0] is 0 */
     int n, n_targets;
     float weight;           /* of the row, 1 by default */
     uint32_t row;           /* its number over all files, from 0 */
@@ -49,6 +51,8 @@ typedef struct tq_example {
     float value;            /* of a number */
     const int32_t *classes; /* multilabel: [n_classes] numbers of its labels; tags: [n] of each token, -1: none */
     int n_classes;
+    const int32_t *parts; /* [n_parts] of vectors: tokens of each text, which follow one another; n_parts 0: one text */
+    int n_parts;
     int32_t label; /* number of its label (classification-like rows: text/label columns), or -1 */
 } tq_example;
 
@@ -70,6 +74,8 @@ typedef struct tq_dataset {
     tq_buf notes;  /* what was recognized, one line each: "train.csv: CSV, ';', windows-1252, 2000 rows" */
 } tq_dataset;
 
+/* A hash of a text's tokens (FNV-1a): equal for equal texts. */
+uint64_t tq_tokens_id(const tq_token *tokens, int n);
 /* The options of file i: its own words before the common ones. */
 tq_data_options tq_data_options_of(const tq_data_options *o, size_t i);
 /* The number of a label, which becomes one if it was none. */

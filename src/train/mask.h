@@ -18,6 +18,7 @@ typedef struct tq_turn {
 typedef struct tq_masked {
     const tq_token *tokens;
     const uint8_t *target; /* [n] */
+    const float *weight;   /* [n] of each target's turn; NULL: all are 1 */
     int n, n_targets;
     bool unclosed; /* a learned turn has no end-of-turn token: the model will not learn to stop */
     bool split;    /* one of several examples of a row whose template rewrites earlier turns */
@@ -27,7 +28,7 @@ typedef toque_status tq_mask_fn(void *arg, const tq_masked *example, toque_error
 
 typedef struct tq_mask_row {
     json_t *messages, *tools; /* tools may be NULL */
-    const bool *silent;       /* [messages] turns that are not learned, or NULL */
+    const float *turns;       /* [messages] weight of each turn, 0: not learned; NULL: all 1 */
     tq_train_on train_on;
 } tq_mask_row;
 

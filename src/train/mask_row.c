@@ -43,10 +43,27 @@ static toque_status tokenize(work *w, const tq_rendered *r, tq_tokens *tokens, t
     return tq_model_tokenize_rendered(w->model, r, tokens, err);
 }
 
+/* The weights of targets by the turn that they begin in; NULL where all are 1. */
+static toque_status weigh(const work *w, const tq_tokens *tokens, const uint8_t *target, const tq_turn *turns,
+                          size_t n_turns, float **weight, toque_error *err) {
+    bool plain = true;
+    *weight = NULL;
+    for (size_t i = 0; w->row->turns && i < n_turns; i++) plain = plain && w->row->turns[turns[i].message] == 1;
+    if (plain) return TOQUE_OK;
+    *weight = TQ_NEW_ARRAY(w->mem, float, tokens->len + 1);
+    if (!*weight) return TQ_NOMEM(err);
+    for (size_t t = 0; t < tokens->len; t++)
+        for (size_t i = 0; target[t] && i < n_turns; i++)
+            if (tokens->start[t] >= turns[i].start && tokens->start[t] < turns[i].end)
+                (*weight)[t] = w->row->turns[turns[i].message];
+    return TOQUE_OK;
+}
+
 static toque_status emit(work *w, const tq_rendered *r, const tq_tokens *tokens, const tq_turn *turns, size_t n_turns,
                          bool split, toque_error *err) {
     uint8_t *target = tq_alloc(w->mem, tokens->len + 1, 1), *bytes = tq_alloc(w->mem, r->len + 1, 1);
-    toque_status status;
+    float *weight = NULL;
+    toque_status status = TOQUE_OK;
     if (!target || !bytes) {
         status = TQ_NOMEM(err);
     } else {
@@ -58,9 +75,12 @@ static toque_status emit(work *w, const tq_rendered *r, const tq_tokens *tokens,
         } else {
             m.n_targets = tq_mask_mark(r, tokens, turns, n_turns, bytes, target);
             for (size_t i = 0; i < n_turns; i++) m.unclosed = m.unclosed || !turns[i].closed;
+            status = weigh(w, tokens, target, turns, n_turns, &weight, err);
+            m.weight = weight;
         }
-        status = w->fn(w->arg, &m, err);
+        if (status == TOQUE_OK) status = w->fn(w->arg, &m, err);
     }
+    tq_free(w->mem, weight);
     tq_free(w->mem, target);
     tq_free(w->mem, bytes);
     return status;
@@ -234,10 +254,16 @@ static toque_status choose_turns(work *w, toque_error *err) {
     w->learned = TQ_NEW_ARRAY(w->mem, int, n + 1);
     w->turns = TQ_NEW_ARRAY(w->mem, tq_turn, n + 1);
     if (!w->learned || !w->turns) return TQ_NOMEM(err);
-    if (w->row->train_on == TQ_TRAIN_ON_ALL) return TOQUE_OK;
+    if (w->row->train_on == TQ_TRAIN_ON_ALL) {
+        for (size_t i = 0; w->row->turns && i < n; i++)
+            if (w->row->turns[i] != 0 && w->row->turns[i] != 1)
+                return TQ_FAIL(err, EINVAL, "message %zu has the weight %g, but train_on all learns all tokens alike",
+                               i + 1, (double)w->row->turns[i]);
+        return TOQUE_OK;
+    }
     for (size_t i = 0; i < n; i++) {
         const char *role = json_string_value(json_object_get(json_array_get(w->row->messages, i), "role"));
-        bool silent = w->row->silent && w->row->silent[i];
+        bool silent = w->row->turns && w->row->turns[i] == 0;
         if (role && strcmp(role, "assistant") == 0 && !silent) w->learned[w->n_learned++] = (int)i;
     }
     if (w->row->train_on == TQ_TRAIN_ON_LAST && w->n_learned > 1) {

@@ -17,11 +17,23 @@
 typedef struct tq_readout { /* of one micro-batch */
     int n;                  /* target tokens */
     const float *logp;      /* [n]; NULL for `coef` of an objective that does not read it */
-    const float *weight;    /* [n]: the row's weight, for each of its tokens */
+    const float *weight;    /* [n]: the row's weight times the turn's, for each target token */
     double scale;
     double smoothing;  /* label_smoothing; above 0 only for objectives with mean_coef */
     const float *mean; /* [n] with smoothing, as logp: the mean of log p over the vocabulary */
 } tq_readout;
+
+typedef struct tq_vectors { /* of all texts of a step, each row's together: its query, its passage, its negatives */
+    const tq_kernels *k;
+    int C, n;            /* n texts */
+    const float *v;      /* [n, C] of length 1 */
+    const int *part;     /* [n] the text's number in its row: 0 the query, 1 the passage, then negatives */
+    const uint64_t *id;  /* [n] equal for equal texts */
+    const float *weight; /* [n] of the text's row */
+    double scale;        /* 1 / the sum of weights over the step's rows */
+    double sharpness;    /* similarity_scale */
+    float *scores;       /* [n] scratch */
+} tq_vectors;
 
 typedef struct tq_objective {
     const char *name, *help;
@@ -35,6 +47,9 @@ typedef struct tq_objective {
      * *counts false: there is nothing to learn of this item. */
     double (*row)(const tq_example *e, int item, const tq_head *h, const float *y, float *dy, bool *counts);
     tq_head_kind head;
+    /* Of vectors (what stands above is NULL then): loss [n] of each row at its query, not weighted; dv [n, C] =
+     * d(scale * sum of weight * loss)/dv, unless it is NULL. */
+    void (*step)(const tq_vectors *t, double *loss, float *dv);
 } tq_objective;
 
 #define X(name) extern const tq_objective tq_objective_##name;

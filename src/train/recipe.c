@@ -42,7 +42,7 @@ toque_status tq_recipe_resolve_model(tq_recipe *r, const tq_option_set *given, t
     if (!r->objective_row->row) {
         char what[60];
         snprintf(what, sizeof what, "objective %s", r->objective);
-        TQ_TRY(tq_model_need_head(model, what, err));
+        if (!r->objective_row->step) TQ_TRY(tq_model_need_head(model, what, err));
         if (r->method && strcmp(r->method, "head") == 0)
             return TQ_FAIL(err, EINVAL,
                            "method head trains the head of objective classify, multilabel, regress or tag; "

@@ -47,7 +47,8 @@ typedef struct tq_recipe {
     tq_option_list eval_data;
     double eval_split;
     int64_t patience, eval_every, save_every, seed;
-    int keep;          /* tq_keep */
+    int keep; /* tq_keep */
+    double similarity_scale;
     int pooling;       /* 0: by model and method, else tq_read + 1 */
     int class_weights; /* 1: balanced */
     int tagging;       /* 0: bio, 1: io */

@@ -174,8 +174,8 @@ toque_status tq_recipe_resolve_method(tq_recipe *r, const tq_option_set *given, 
     TQ_TRY(join(r, &r->targets, &r->targets_text, err));
     bool asked = false;
     TQ_TRY(tq_auto_targets_asked(r->targets_text, &asked, &r->auto_share, err));
-    if (asked && r->objective_row->row)
-        return TQ_FAIL(err, EINVAL, "targets auto is for objectives without a head, not for %s", r->objective);
+    if (asked && (r->objective_row->row || r->objective_row->step))
+        return TQ_FAIL(err, EINVAL, "targets auto is for objectives sft and dft, not for %s", r->objective);
     if (asked && !tq_recipe_uses(r, "alpha"))
         return TQ_FAIL(err, EINVAL, "targets auto is for methods lora and dora, not for %s", r->method);
     TQ_TRY(join(r, &r->rank_pattern, &r->rank_text, err));

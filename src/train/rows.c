@@ -38,7 +38,7 @@ static toque_status choose(tq_rows *rows, toque_error *err) {
         if (format && !strcmp(format, "csv")) rows->kind = KIND_CSV;
         if (format && !strcmp(format, "tsv")) rows->kind = KIND_CSV;
         if (rows->kind == KIND_WHOLE)
-            return TQ_FAIL(err, EINVAL, "%s is one text: a head's rows are JSONL, CSV or TSV (--format csv)",
+            return TQ_FAIL(err, EINVAL, "%s is one text: rows of fields are JSONL, CSV or TSV (--format csv)",
                            rows->path);
         rows->form = FORM_FIELDS;
         rows->forced = true;
@@ -122,19 +122,19 @@ void tq_rows_close(tq_rows *rows) {
     if (rows->csv.mem) tq_csv_close(&rows->csv);
     tq_decoded_clear(&rows->text, rows->mem);
     tq_free(rows->mem, rows->bytes);
-    tq_free(rows->mem, rows->silent);
+    tq_free(rows->mem, rows->turns);
     tq_free(rows->mem, rows->path);
     tq_free(rows->mem, rows);
 }
 
-toque_status tq_rows_flags(tq_rows *rows, size_t n, toque_error *err) {
-    if (n > rows->silent_cap) {
-        bool *p = tq_realloc(rows->mem, rows->silent, n, sizeof *p);
+toque_status tq_rows_turns(tq_rows *rows, size_t n, toque_error *err) {
+    if (n > rows->turns_cap) {
+        float *p = tq_realloc(rows->mem, rows->turns, n, sizeof *p);
         if (!p) return TQ_NOMEM(err);
-        rows->silent = p;
-        rows->silent_cap = n;
+        rows->turns = p;
+        rows->turns_cap = n;
     }
-    if (n) memset(rows->silent, 0, n * sizeof *rows->silent);
+    for (size_t i = 0; i < n; i++) rows->turns[i] = 1;
     return TOQUE_OK;
 }
 

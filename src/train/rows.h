@@ -15,7 +15,7 @@ typedef struct tq_row {
     json_t *tools;    /* array, or NULL */
     const char *text; /* text rows */
     size_t text_len;
-    const bool *silent; /* [messages] true: this turn is not to be learned; NULL: none is */
+    const float *turns; /* [messages] weight of each turn, times the row's: 0 is not to be learned; NULL: all are 1 */
     bool plain;    /* made from a prompt and an answer that were strings: may be joined where there is no template */
     bool answered; /* its last message is the assistant's */
     float weight;
@@ -52,14 +52,17 @@ const char *tq_rows_header(const tq_rows *rows, size_t *n);
 bool tq_rows_has_column(const tq_rows *rows, const char *name);
 
 /* Checks an OpenAI-style array of messages and makes what templates expect of it: content parts become one string,
- * tool calls' arguments become objects. Returns a new array. silent (may be NULL) [size of messages] is set from
- * "train": false and "weight": 0 of the turns, which are taken out. */
-toque_status tq_messages_normalize(json_t **out, tq_mem *mem, json_t *messages, bool *silent, toque_error *err) TQ_MUST;
+ * tool calls' arguments become objects. Returns a new array. turns (may be NULL) [size of messages] is set from
+ * "train": false and "weight" of the turns, which are taken out. */
+toque_status tq_messages_normalize(json_t **out, tq_mem *mem, json_t *messages, float *turns, toque_error *err) TQ_MUST;
 
 /* --- rows of fields (dataset_head.c) ------------------------------------------------------------------- */
 /* One row of fields as an example for a head (dataset_head.c). */
 toque_status tq_dataset_add_fields(tq_dataset *set, tq_model *model, const tq_data_options *o, const tq_row *row,
                                    uint16_t file, toque_error *err) TQ_MUST;
+/* The same for vectors (dataset_pair.c). */
+toque_status tq_dataset_add_pair(tq_dataset *set, tq_model *model, const tq_data_options *o, const tq_row *row,
+                                 uint16_t file, toque_error *err) TQ_MUST;
 /* The text of a row of fields: the column of that name, checked. */
 toque_status tq_row_text(const tq_row *row, const char *column, tq_string *text, toque_error *err) TQ_MUST;
 

@@ -43,6 +43,16 @@ static toque_status find_column(const tq_rows *rows, const char *name, toque_err
                    tq_rows_list(rows->columns, list, sizeof list));
 }
 
+/* The columns of a row for vectors, under their usual names. */
+static const char *const pair_columns[] = {"query", "anchor", "passage", "positive", "negative"};
+enum { PAIR_COLUMNS = sizeof pair_columns / sizeof pair_columns[0] };
+
+static bool is_pair_column(const char *name) {
+    for (size_t i = 0; i < PAIR_COLUMNS; i++)
+        if (strcmp(name, pair_columns[i]) == 0) return true;
+    return false;
+}
+
 toque_status tq_rows_csv_open(tq_rows *rows, toque_error *err) {
     const char *format = rows->o.format;
     size_t n = strlen(rows->path);
@@ -53,9 +63,14 @@ toque_status tq_rows_csv_open(tq_rows *rows, toque_error *err) {
     const char *const wanted[] = {rows->o.prompt_column, rows->o.answer_column, rows->o.text_column,
                                   rows->o.label_column};
     for (size_t i = 0; i < 4; i++) TQ_TRY(find_column(rows, wanted[i], err));
-    if (rows->forced) return TOQUE_OK;
-    json_t *names = json_object(), *column;
+    json_t *column;
     size_t i;
+    json_array_foreach(rows->columns, i, column) {
+        const char *name = json_string_value(column);
+        if (rows->o.pairs && is_pair_column(name)) TQ_TRY(find_column(rows, name, err)); /* once */
+    }
+    if (rows->forced) return TOQUE_OK;
+    json_t *names = json_object();
     int bad = !names;
     json_array_foreach(rows->columns, i, column) bad |= json_object_set(names, json_string_value(column), column);
     rows->form = bad ? FORM_NONE : tq_rows_recognize(names, rows->o.allow_no_target);
@@ -72,6 +87,7 @@ toque_status tq_rows_csv_open(tq_rows *rows, toque_error *err) {
 static bool wanted(const tq_rows *rows, const char *name) {
     static const char *const own[] = {"instruction", "input", "output", "prompt", "completion", "text", "label"};
     const tq_data_options *o = &rows->o;
+    if (o->pairs && is_pair_column(name)) return true;
     if (rows->form == FORM_COLUMNS || rows->form == FORM_FIELDS)
         return (o->prompt_column && !strcmp(name, o->prompt_column)) ||
                (o->answer_column && !strcmp(name, o->answer_column)) ||

@@ -39,12 +39,12 @@ struct tq_rows {
     bool label_unused; /* text rows with a "label" that nobody asked for */
     json_t *object;    /* the current row as it was written */
     json_t *messages;  /* the current row's messages */
-    bool *silent;
-    size_t silent_cap;
+    float *turns;      /* weights of the messages */
+    size_t turns_cap;
 };
 
-/* Room for n flags in rows->silent, all false. */
-toque_status tq_rows_flags(tq_rows *rows, size_t n, toque_error *err) TQ_MUST;
+/* Room for n weights in rows->turns, all 1. */
+toque_status tq_rows_turns(tq_rows *rows, size_t n, toque_error *err) TQ_MUST;
 /* Makes row from rows->object; recognizes the file's form at its first row. Messages carry no file and line. */
 toque_status tq_rows_object(tq_rows *rows, tq_row *row, toque_error *err) TQ_MUST;
 void tq_rows_json_open(tq_rows *rows);

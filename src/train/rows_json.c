@@ -139,12 +139,12 @@ static toque_status pair(tq_rows *rows, tq_row *row, const char *prompt_key, con
     return TOQUE_OK;
 }
 
-/* Messages with their flags; `asked` of them, at the front, are a prompt: their assistant turns are not learned. */
+/* Messages with their weights; `asked` of them, at the front, are a prompt: their assistant turns are not learned. */
 static toque_status conversation(tq_rows *rows, json_t *raw, size_t asked, toque_error *err) {
     size_t n = json_array_size(raw);
-    TQ_TRY(tq_rows_flags(rows, n + 1, err));
-    TQ_TRY(tq_messages_normalize(&rows->messages, rows->mem, raw, rows->silent, err));
-    for (size_t i = 0; i < asked && i < n; i++) rows->silent[i] = true;
+    TQ_TRY(tq_rows_turns(rows, n + 1, err));
+    TQ_TRY(tq_messages_normalize(&rows->messages, rows->mem, raw, rows->turns, err));
+    for (size_t i = 0; i < asked && i < n; i++) rows->turns[i] = 0;
     return TOQUE_OK;
 }
 
@@ -197,7 +197,7 @@ static toque_status make_messages(tq_rows *rows, tq_row *row, toque_error *err) 
     }
 }
 
-/* The row's own "system", else --system, in front; the flags move along. */
+/* The row's own "system", else --system, in front; the weights move along. */
 static toque_status put_system(tq_rows *rows, toque_error *err) {
     const char *own = NULL, *text;
     if (rows->kind != KIND_CSV) TQ_TRY(text_field(rows, "system", true, false, &own, err));
@@ -211,10 +211,10 @@ static toque_status put_system(tq_rows *rows, toque_error *err) {
     json_t *m = json_pack("{s:s, s:s}", "role", "system", "content", text);
     size_t n = json_array_size(rows->messages);
     if (!m || json_array_insert_new(rows->messages, 0, m)) return TQ_NOMEM(err);
-    if (rows->silent) {
-        if (rows->silent_cap < n + 1) return TQ_FAIL(err, EINTERNAL, "flags of a row that has grown");
-        memmove(rows->silent + 1, rows->silent, n);
-        rows->silent[0] = false;
+    if (rows->turns) {
+        if (rows->turns_cap < n + 1) return TQ_FAIL(err, EINTERNAL, "weights of a row that has grown");
+        memmove(rows->turns + 1, rows->turns, n * sizeof *rows->turns);
+        rows->turns[0] = 1;
     }
     return TOQUE_OK;
 }
@@ -282,7 +282,7 @@ toque_status tq_rows_object(tq_rows *rows, tq_row *row, toque_error *err) {
     }
     TQ_TRY(find_form(rows, row, err));
     if (rows->form == FORM_TEXT) return text_row(rows, row, err);
-    TQ_TRY(tq_rows_flags(rows, 3, err));
+    TQ_TRY(tq_rows_turns(rows, 3, err));
     TQ_TRY(make_messages(rows, row, err));
     TQ_TRY(put_system(rows, err));
     TQ_TRY(put_tools(rows, row, err));
@@ -291,7 +291,7 @@ toque_status tq_rows_object(tq_rows *rows, tq_row *row, toque_error *err) {
     const char *last = json_string_value(json_object_get(json_array_get(rows->messages, n - 1), "role"));
     row->answered = last && strcmp(last, "assistant") == 0;
     row->messages = rows->messages;
-    row->silent = rows->silent;
+    row->turns = rows->turns;
     return TOQUE_OK;
 }
 

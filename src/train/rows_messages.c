@@ -1,4 +1,5 @@
 /* Messages: the checks and small conversions between what people store and what chat templates read. */
+#include <math.h>
 #include <string.h>
 
 #include "train/rows_impl.h"
@@ -75,14 +76,17 @@ static toque_status fix_calls(json_t *message, toque_error *err) {
     return TOQUE_OK;
 }
 
-/* "train": false, or OpenAI's "weight": 0. */
-static toque_status take_flag(json_t *message, bool *silent, toque_error *err) {
+/* "train": false, or "weight", of which OpenAI knows 0 and 1. Other weights are of what is learned. */
+static toque_status take_weight(json_t *message, const char *role, float *turn, toque_error *err) {
     json_t *train = json_object_get(message, "train"), *weight = json_object_get(message, "weight");
     if (train && !json_is_boolean(train)) return TQ_FAIL(err, EFORMAT, "\"train\" must be true or false");
     double w = json_number_value(weight);
-    if (weight && (!json_is_number(weight) || (w != 0 && w != 1)))
-        return TQ_FAIL(err, EFORMAT, "\"weight\" of a message must be 0 or 1 (other weights belong to the whole row)");
-    if (silent) *silent = json_is_false(train) || (weight && w == 0);
+    if (weight && (!json_is_number(weight) || !(w >= 0) || !isfinite((float)w)))
+        return TQ_FAIL(err, EFORMAT, "\"weight\" of a message must be a number, 0 (not learned) or above");
+    if (weight && w != 0 && w != 1 && strcmp(role, "assistant") != 0)
+        return TQ_FAIL(err, EFORMAT, "\"weight\" is %g in a message of role %s: only the assistant's are learned", w,
+                       role);
+    if (turn) *turn = json_is_false(train) ? 0 : weight ? (float)w : 1;
     json_object_del(message, "train");
     json_object_del(message, "weight");
     return TOQUE_OK;
@@ -111,7 +115,7 @@ static toque_status fix_content(tq_mem *mem, json_t *message, const char *role, 
     return TOQUE_OK;
 }
 
-static toque_status fix_message(tq_mem *mem, json_t *message, bool *silent, toque_error *err) {
+static toque_status fix_message(tq_mem *mem, json_t *message, float *turn, toque_error *err) {
     const char *role = json_string_value(json_object_get(message, "role"));
     char found[300];
     if (!role)
@@ -120,12 +124,12 @@ static toque_status fix_message(tq_mem *mem, json_t *message, bool *silent, toqu
     if (!known_role(role))
         return TQ_FAIL(err, EFORMAT, "role \"%.40s\" is unknown: system, developer, user, assistant, tool or function",
                        role);
-    TQ_TRY(take_flag(message, silent, err));
+    TQ_TRY(take_weight(message, role, turn, err));
     TQ_TRY(fix_calls(message, err));
     return fix_content(mem, message, role, err);
 }
 
-toque_status tq_messages_normalize(json_t **out, tq_mem *mem, json_t *messages, bool *silent, toque_error *err) {
+toque_status tq_messages_normalize(json_t **out, tq_mem *mem, json_t *messages, float *turns, toque_error *err) {
     *out = NULL;
     if (!json_is_array(messages))
         return TQ_FAIL(err, EFORMAT, "messages must be an array, not %s", tq_rows_type_name(messages));
@@ -144,7 +148,7 @@ toque_status tq_messages_normalize(json_t **out, tq_mem *mem, json_t *messages, 
             status = TQ_NOMEM(err);
             break;
         }
-        status = fix_message(mem, copy, silent ? silent + i : NULL, err);
+        status = fix_message(mem, copy, turns ? turns + i : NULL, err);
         if (status != TOQUE_OK) tq_error_prefix(err, status, "message %zu", i + 1);
     }
     if (status == TOQUE_OK)

@@ -6,6 +6,7 @@
 
 #include "base/clock.h"
 #include "train/trainer_head.h"
+#include "train/trainer_pairs.h"
 
 static toque_status check_rows(const tq_dataset *set, toque_error *err) {
     for (size_t i = 0; i < set->n; i++) {
@@ -103,6 +104,7 @@ toque_status tq_trainer_init(tq_trainer *t, tq_adapter *adapter, const tq_datase
                         .max_bytes = o->max_bytes};
     TQ_GO(tq_machine_new(&t->machine, adapter->model, &t->plan, err));
     TQ_GO(tq_trainer_head_init(t, err));
+    TQ_GO(tq_trainer_pairs_init(t, err));
 done:
     if (status != TOQUE_OK) tq_trainer_clear(t);
     return status;
@@ -112,6 +114,7 @@ void tq_trainer_clear(tq_trainer *t) {
     if (!t->ctx) return;
     tq_machine_free(t->machine);
     tq_trainer_head_clear(t);
+    tq_trainer_pairs_clear(t);
     tq_batch_clear(&t->batch);
     tq_order_clear(&t->order);
     for (int i = 0; i < TQ_OPTIMIZER_STATES; i++) tq_free(&t->ctx->mem, t->states[i]);
@@ -187,6 +190,11 @@ toque_status tq_trainer_gradient(tq_trainer *t, tq_step_result *result, toque_er
                                .targets = t->batch.n_targets,
                                .passes = t->batch.n_passes};
     memset(t->adapter->grads, 0, t->adapter->n * sizeof(float));
+    if (t->pairs) {
+        TQ_TRY(tq_trainer_pairs_gradient(t, &result->loss, err));
+        result->objective = result->loss;
+        return TOQUE_OK;
+    }
     const double scale = t->head ? 1 / tq_trainer_head_weight(t, t->data) : 0;
     for (int i = 0; i < t->batch.n_passes; i++) {
         if (atomic_load(&t->ctx->canceled))
@@ -298,16 +306,12 @@ toque_status tq_trainer_step(tq_trainer *t, tq_step_result *result, toque_error 
     return TOQUE_OK;
 }
 
-/* The rows of a set from `at` on, as many as a batch holds, laid out; *n of them. */
-static void lay_evaluation(tq_trainer *t, const tq_dataset *set, size_t at, int *n) {
+void tq_trainer_lay_evaluation(tq_trainer *t, const tq_dataset *set, size_t at, int *n) {
     tq_batch *b = &t->batch;
+    for (size_t i = 0; at == 0 && i < t->n_by_set; i++) t->by_set[i] = (tq_set_loss){0};
     *n = set->n - at < (size_t)b->max_rows ? (int)(set->n - at) : b->max_rows;
     for (int i = 0; i < *n; i++) t->rows[i] = (uint32_t)(at + (size_t)i);
     tq_batch_lay(b, set, t->rows, *n, &t->hats, 0);
-}
-
-static void begin_evaluation(tq_trainer *t) {
-    for (size_t i = 0; i < t->n_by_set; i++) t->by_set[i] = (tq_set_loss){0};
 }
 
 /* The targets of a pass go to their rows' data sets. */
@@ -335,9 +339,8 @@ toque_status tq_trainer_evaluate_head(tq_trainer *t, const tq_dataset *set, doub
     double sum = 0, weight = 0;
     int64_t count = 0;
     int n;
-    begin_evaluation(t);
     for (size_t at = 0; at < set->n; at += (size_t)n) {
-        lay_evaluation(t, set, at, &n);
+        tq_trainer_lay_evaluation(t, set, at, &n);
         for (int i = 0; i < t->batch.n_passes; i++) {
             if (atomic_load(&t->ctx->canceled)) return TQ_FAIL(err, ECANCELED, "canceled in an evaluation");
             TQ_TRY(tq_trainer_head_pass(t, set, i, false, 1, &sum, fn, arg, err));
@@ -357,9 +360,9 @@ toque_status tq_trainer_evaluate(tq_trainer *t, const tq_dataset *set, double *l
     int64_t count = 0;
     int n;
     if (t->head) return tq_trainer_evaluate_head(t, set, loss, targets, NULL, NULL, err);
-    begin_evaluation(t);
+    if (t->pairs) return tq_trainer_evaluate_pairs(t, set, loss, targets, NULL, err);
     for (size_t at = 0; at < set->n; at += (size_t)n) {
-        lay_evaluation(t, set, at, &n);
+        tq_trainer_lay_evaluation(t, set, at, &n);
         for (int i = 0; i < b->n_passes; i++) {
             if (atomic_load(&t->ctx->canceled)) return TQ_FAIL(err, ECANCELED, "canceled in an evaluation");
             const tq_batch_pass *p = &b->passes[i];

@@ -28,6 +28,8 @@ typedef struct tq_trainer_options {
     bool packing, shuffle;
     const size_t *take; /* [n_sets] rows of an epoch by data set (file), see order.h; n_sets 0: no mix */
     size_t n_sets;
+    tq_read read;               /* of an objective of vectors: what of a text its vector is */
+    double sharpness;           /* of cosines */
     const float *class_weights; /* [labels] of a head's classes, or NULL */
     uint64_t seed;
     bool recompute;   /* every layer, in the backward pass */
@@ -58,8 +60,9 @@ typedef struct tq_trainer {
     uint32_t *rows;      /* [o.rows] of an evaluation */
     tq_set_loss *by_set; /* the caller's, [number of a set's files]: filled by each evaluation; or NULL */
     size_t n_by_set;
-    int64_t step;          /* finished ones */
-    const tq_head *head;   /* the objective's, or NULL */
+    int64_t step;                   /* finished ones */
+    const tq_head *head;            /* the objective's, or NULL */
+    struct tq_trainer_pairs *pairs; /* of an objective of vectors, or NULL; see trainer_pairs.h */
     float *read, *outputs; /* [2 x max_rows, C], [2 x max_rows, n]: what it reads and gives, and their gradients */
 } tq_trainer;
 
@@ -92,6 +95,9 @@ toque_status tq_trainer_step(tq_trainer *t, tq_step_result *result, toque_error 
 /* Only the gradient of the next step, left in adapter->grads, and its losses: what tq_trainer_step does before the
  * update. */
 toque_status tq_trainer_gradient(tq_trainer *t, tq_step_result *result, toque_error *err) TQ_MUST;
+/* The rows of a set from `at` on, as many as a step has, laid out as the next batch; *n of
+ * them. The first ones empty by_set. */
+void tq_trainer_lay_evaluation(tq_trainer *t, const tq_dataset *set, size_t at, int *n);
 /* The weighted mean -log p over all rows of a set, without dropout; *targets (may be NULL) counts its target tokens. */
 toque_status tq_trainer_evaluate(tq_trainer *t, const tq_dataset *set, double *loss, int64_t *targets,
                                  toque_error *err) TQ_MUST;

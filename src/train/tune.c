@@ -7,6 +7,7 @@
 
 #include "train/auto_targets.h"
 #include "train/tune_head.h"
+#include "train/tune_pairs.h"
 
 tq_data_options tq_tune_data_options(const tq_tune *t, const tq_sources *sources) {
     const tq_recipe *r = t->recipe;
@@ -30,6 +31,7 @@ const tq_sources *tq_tune_held_out_sources(const tq_tune *t) {
 static toque_status load_rows(tq_tune *t, tq_dataset *set, const tq_sources *sources, toque_error *err) {
     tq_data_options o = tq_tune_data_options(t, sources);
     if (t->recipe->objective_row->row) TQ_TRY(tq_tune_head_options(t, &o, set == &t->held_out, err));
+    if (t->recipe->objective_row->step) o.fields = o.pairs = true;
     TQ_TRY(tq_dataset_load(set, t->model, &o, err));
     tq_buf_puts(&t->notes, set->notes.data);
     return TOQUE_OK;
@@ -108,7 +110,9 @@ static toque_status make_adapter(tq_tune *t, toque_error *err) {
         return TQ_FAIL(err, EINVAL, "init_adapter %s has a head for objective %s; objective %s has none",
                        t->adapter->name, tq_head_kind_name(t->adapter->heads[0].kind), t->recipe->objective);
     }
+    if (t->recipe->objective_row->step) TQ_TRY(tq_tune_choose_pooling(t, err));
     if (!t->adapter) TQ_TRY(tq_adapter_new(&t->adapter, t->model, &o, err));
+    t->adapter->embeds = t->pooling;
     static const tq_type types[] = {TQ_F32, TQ_F16, TQ_BF16};
     t->adapter->save_type = types[t->recipe->save_dtype];
     set_rates(t);
@@ -168,6 +172,8 @@ static toque_status make_trainer(tq_tune *t, toque_error *err) {
     tq_trainer_options o = trainer_options(r);
     o.max_bytes = room;
     o.class_weights = t->class_weights;
+    o.read = tq_pooling_read(t->pooling);
+    o.sharpness = r->similarity_scale;
     o.take = t->take;
     o.n_sets = t->take ? t->sources.n : 0;
     TQ_TRY(tq_trainer_init(&t->trainer, t->adapter, &t->data, tq_tune_has_held_out(t) ? &t->held_out : NULL, &o, err));

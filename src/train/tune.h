@@ -12,6 +12,7 @@
 
 #include "runs/figures.h"
 #include "runs/metrics.h"
+#include "runs/ranking.h"
 #include "runs/run.h"
 #include "train/checkpoint.h"
 #include "train/memory_plan.h"
@@ -38,7 +39,9 @@ typedef struct tq_tune {
     float *best; /* [adapter->n] with keep best */
     json_t *inputs;
     tq_figures figures;      /* of a head's answers to the held-out rows; at the end with the values that are kept */
-    int64_t figures_step;    /* whose values they are of; -1: none yet */
+    tq_pooling pooling;      /* with objective contrastive */
+    tq_ranking ranking;      /* of its held-out queries, as the figures */
+    int64_t figures_step;    /* whose values both are of; -1: none yet */
     float *class_weights;    /* or NULL */
     size_t *set_rows, *take; /* [sources.n] rows to train on, and those of an epoch; take: NULL without a mix */
     tq_set_loss *by_set;     /* [n of tq_tune_held_out_sources] at the last evaluation, with several; or NULL */

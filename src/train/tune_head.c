@@ -62,9 +62,9 @@ static toque_status weigh_classes(tq_tune *t, toque_error *err) {
     return status;
 }
 
-const char *tq_tune_label_column(const tq_recipe *r) {
+const char *tq_head_label_column(tq_head_kind kind) {
     static const char *const columns[] = {"label", "labels", "label", "spans"};
-    return r->label_column ? r->label_column : columns[r->objective_row->head];
+    return columns[kind];
 }
 
 static toque_status check_loaded(const tq_tune *t, const tq_head *old, toque_error *err) {
@@ -80,7 +80,7 @@ toque_status tq_tune_head_options(tq_tune *t, tq_data_options *o, bool held_out,
     o->fields = true;
     o->head = r->objective_row->head;
     o->text_column = r->text_column ? r->text_column : "text";
-    o->label_column = tq_tune_label_column(r);
+    o->label_column = r->label_column ? r->label_column : tq_head_label_column(o->head);
     o->io = r->tagging == 1;
     if (held_out) {
         o->labels = t->data.labels;

@@ -4,7 +4,8 @@
 
 #include "train/tune.h"
 
-const char *tq_tune_label_column(const tq_recipe *r);
+/* The usual name of the column that holds the truth. */
+const char *tq_head_label_column(tq_head_kind kind);
 /* How rows are read, with the labels that are known already. */
 toque_status tq_tune_head_options(tq_tune *t, tq_data_options *o, bool held_out, toque_error *err) TQ_MUST;
 /* The head that the data asks for; its labels are the data set's. */

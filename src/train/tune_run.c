@@ -6,6 +6,7 @@
 
 #include "runs/card.h"
 #include "train/tune_head.h"
+#include "train/tune_pairs.h"
 
 static double epochs_at(const tq_tune *t, int64_t step) {
     return (double)step / (double)t->recipe->steps_per_epoch;
@@ -171,22 +172,37 @@ static toque_status losses_by_set(const tq_tune *t, json_t **by_set, toque_error
     return *by_set ? TOQUE_OK : TQ_NOMEM(err);
 }
 
+/* The held-out loss, with what is told beside it: figures of a head's answers, or ranks of vectors. */
+static toque_status held_out_loss(tq_tune *t, double *loss, int64_t *targets, toque_error *err) {
+    if (t->trainer.head) return tq_tune_head_evaluate(t, loss, targets, err);
+    if (t->trainer.pairs) return tq_tune_pairs_evaluate(t, loss, targets, err);
+    return tq_trainer_evaluate(&t->trainer, &t->held_out, loss, targets, err);
+}
+
+static toque_status put_evaluation(tq_tune *t, double loss, int64_t targets, toque_error *err) {
+    const int64_t step = t->at.step;
+    const bool told = t->trainer.head || t->trainer.pairs;
+    json_t *by_set = NULL, *figures = t->trainer.head    ? tq_figures_json(&t->figures)
+                                      : t->trainer.pairs ? tq_ranking_json(&t->ranking)
+                                                         : NULL;
+    toque_status status = told && !figures ? TQ_NOMEM(err) : losses_by_set(t, &by_set, err);
+    if (status == TOQUE_OK)
+        status = tq_metrics_put_eval(&t->metrics, step, epochs_at(t, step), loss, targets, figures, by_set, err);
+    json_decref(figures);
+    json_decref(by_set);
+    return status;
+}
+
 static toque_status evaluate(tq_tune *t, const tq_tune_events *events, toque_error *err) {
     tq_progress_state *at = &t->at;
     double loss;
     int64_t targets;
     if (events->evaluating) events->evaluating(events->arg, at->step);
     tq_trainer_swap_ema(&t->trainer);
-    toque_status status = t->trainer.head ? tq_tune_head_evaluate(t, &loss, &targets, err)
-                                          : tq_trainer_evaluate(&t->trainer, &t->held_out, &loss, &targets, err);
+    toque_status status = held_out_loss(t, &loss, &targets, err);
     tq_trainer_swap_ema(&t->trainer);
     if (status != TOQUE_OK) return status;
-    json_t *by_set = NULL;
-    TQ_TRY(losses_by_set(t, &by_set, err));
-    status = tq_metrics_put_eval(&t->metrics, at->step, epochs_at(t, at->step), loss, targets,
-                                 t->trainer.head ? &t->figures : NULL, by_set, err);
-    json_decref(by_set);
-    if (status != TOQUE_OK) return status;
+    TQ_TRY(put_evaluation(t, loss, targets, err));
     at->evaluated = t->figures_step = at->step;
     at->last_eval = loss;
     t->saved = -1; /* a checkpoint of this step, if there is one, was made before the evaluation */
@@ -253,9 +269,10 @@ static toque_status figures_of_kept(tq_tune *t, toque_error *err) {
     float *kept = kept_values(t);
     double loss;
     int64_t targets;
-    if (!t->trainer.head || !tq_tune_has_held_out(t) || t->figures_step == tq_tune_kept_step(t)) return TOQUE_OK;
+    if ((!t->trainer.head && !t->trainer.pairs) || !tq_tune_has_held_out(t) || t->figures_step == tq_tune_kept_step(t))
+        return TOQUE_OK;
     if (kept) swap_values(t, kept);
-    toque_status status = tq_tune_head_evaluate(t, &loss, &targets, err);
+    toque_status status = held_out_loss(t, &loss, &targets, err);
     if (kept) swap_values(t, kept);
     if (status == TOQUE_OK) t->figures_step = tq_tune_kept_step(t);
     return status;
@@ -310,8 +327,12 @@ toque_status tq_tune_write_card(tq_tune *t, const char *recipe_yaml, toque_error
                     .base_eval = t->at.base_eval,
                     .best_eval = t->at.best_eval,
                     .last_eval = t->at.last_eval,
+                    .first_by_set = series.first_by_task,
+                    .last_by_set = series.last_by_task,
                     .figures = t->trainer.head && t->figures.head ? &t->figures : NULL,
                     .head = t->trainer.head,
+                    .vectors = t->trainer.pairs != NULL,
+                    .ranking = t->ranking.n ? &t->ranking : NULL,
                     .baseline = t->baseline,
                     .recipe = recipe_yaml};
     tq_buf text;

@@ -57,6 +57,48 @@ n = 0
 for r in map(json.loads, open('tag.out')):
     for s in r['spans_2']: assert 0 <= s['start'] < s['end'] <= len(r['text']) and s['label'] in ('red', 'blue', 'old'); n += 1
 assert n > 0"
+# shellcheck disable=SC2086
+for kind in classify:class multilabel:labels regress:value tag:spans; do
+    objective=${kind%:*} data=${kind#*:}
+    run 0 eval -m m.gguf --compute f32 --quiet -a "run.$objective" "$data.jsonl" -o "$objective.lines" --json
+    cp "$out" "$objective.eval"
+    ok "$objective: eval writes a line a row" test "$(wc -l <"$objective.lines")" -eq 40
+done
+check "eval counts as predict's answers say" python3 -c "
+import json
+e = {k: json.load(open(k + '.eval')) for k in ('classify', 'multilabel', 'regress', 'tag')}
+rows = [json.loads(l) for l in open('classify.out')]
+right = [r['label'] == r['label_2'] for r in rows]
+lines = [json.loads(l) for l in open('classify.lines')]
+assert right == [l['correct'] for l in lines] and e['classify']['right']['correct'] == sum(right)
+assert abs(e['classify']['accuracy'] - sum(right) / 40) < 1e-9
+assert sum(map(sum, e['classify']['confusion'])) == 40 and len(e['classify']['labels']) == 2
+assert sum(e['classify']['confusion'][i][i] for i in (0, 1)) == sum(right)
+rows = [json.loads(l) for l in open('multilabel.out')]
+assert e['multilabel']['right']['correct'] == sum(set(r['labels']) == set(r['labels_2']) for r in rows)
+rows = [json.loads(l) for l in open('regress.out')]
+x, y = [r['value'] for r in rows], [r['label'] for r in rows]
+mx, my = sum(x) / 40, sum(y) / 40
+pearson = sum((a - mx) * (b - my) for a, b in zip(x, y)) / (sum((a - mx)**2 for a in x) * sum((b - my)**2 for b in y))**.5
+assert abs(e['regress']['pearson'] - pearson) < 1e-4
+assert abs(e['regress']['mae'] - sum(abs(a - b) for a, b in zip(x, y)) / 40) < 1e-5
+rows = [json.loads(l) for l in open('tag.out')]
+said = [{(s['start'], s['end'], s['label']) for s in r['spans_2']} for r in rows]
+true = [{(s['start'], s['end'], s['label']) for s in r['spans']} for r in rows]
+tp = sum(len(a & b) for a, b in zip(said, true))
+assert abs(e['tag']['span_f1'] - 2 * tp / (sum(map(len, said)) + sum(map(len, true)))) < 1e-9
+assert e['tag']['right']['correct'] == sum(a == b for a, b in zip(said, true))"
+run 0 eval -m m.gguf --compute f32 --quiet -a run.classify class.jsonl --against classify.lines
+ok "a run against itself differs in nothing" out_has 'right only here 0, only there 0, p = 1'
+ok "the table and the interval are printed" sh -c "grep -q 'truth . answer' '$out' && grep -q '^majority class' '$out'"
+run 0 eval -m m.gguf --compute f32 --quiet -a run.regress value.jsonl --against regress.lines
+ok "numbers are paired by their errors" out_has 'nearer here in 0 rows, there in 0, p = 1 (randomization)'
+run 1 eval -m m.gguf --quiet -a run.regress value.jsonl --against classify.lines
+ok "other rows are refused" err_has 'line 1 is of another row'
+run 1 eval -m m.gguf --quiet -a run.classify three.jsonl
+ok "eval: a label that the head does not know" err_has 'three.jsonl: line 3: the label "old" is none of the 2 that the head knows'
+run 1 eval -m m.gguf --quiet -a run.classify class.jsonl --labels red,blue
+ok "eval: labels beside a head" err_has 'labels has no use here'
 check "figures are in metrics.jsonl" grep -q eval_macro_f1 run.classify/metrics.jsonl
 check "and in the card" grep -q 'truth . answer' run.classify/README.md
 check "transformers' keys are in head.json" grep -q id2label run.classify/head.json
@@ -97,6 +139,52 @@ sed -n '/old labels/p' "$out" >grown.again
 ok "a run that went on from an adapter can be resumed" test -s grown/README.md
 check "old labels are reported, again when resumed" sh -c "test -s grown.first && cmp grown.first grown.again"
 
+# --- vectors
+python3 - <<'PY'
+import json, random
+random.seed(8)
+words = ['red', 'blue', 'old', 'new', 'big', 'far']
+with open('pairs.jsonl', 'w') as f:
+    for i in range(48):
+        w = words[i % 6]
+        row = {'query': 'what is %s %d' % (w, i), 'passage': w * 2 + ' thing %d' % i}
+        if i % 3 == 0: row['negative'] = [words[(i + 1) % 6] * 2 + ' other', words[(i + 2) % 6]]
+        f.write(json.dumps(row) + '\n')
+PY
+pairs="--objective contrastive --epochs 4 --rank 4 --lr 1e-2 --eval-split 0.25 --batch-size 12"
+# shellcheck disable=SC2086
+run 0 tune "$@" -d pairs.jsonl $pairs -o run.pairs
+ok "vectors are trained" grep -q '"pooling": "last"' run.pairs/embedding.json
+check "recall is told before and after" sh -c "grep -c eval_recall_at_1 run.pairs/metrics.jsonl | grep -q '^[2-9]'"
+check "and in the card" grep -q 'recall@1' run.pairs/README.md
+check "the loss of held-out rows fell" python3 -c "
+import json
+e = [json.loads(l)['eval_loss'] for l in open('run.pairs/metrics.jsonl') if 'eval_loss' in l]
+assert min(e[1:]) < e[0]"
+# shellcheck disable=SC2086
+run 0 tune "$@" --threads 3 -d pairs.jsonl $pairs -o again.pairs
+ok "vectors: three threads give the same bytes" cmp -s run.pairs/adapter_model.safetensors again.pairs/adapter_model.safetensors
+printf 'what is red 1\nredred thing 1\n' >texts
+run 1 embed -m m.gguf texts
+ok "a language model embeds only with such an adapter" err_has 'objective contrastive'
+run 0 embed -m m.gguf -a run.pairs --compute f32 texts
+ok "with it, vectors have length 1" python3 -c "
+import json
+v = [json.loads(l) for l in open('$out')]
+assert len(v) == 2 and all(abs(sum(x * x for x in w) - 1) < 1e-5 for w in v) and v[0] != v[1]"
+run 1 generate -m m.gguf -a run.pairs --raw -p x -n 1
+ok "other commands refuse it" err_has 'tuned to embed texts'
+# shellcheck disable=SC2086
+run 0 tune "$@" -d pairs.jsonl --objective contrastive --init-adapter run.pairs --epochs 1 -o run.more
+ok "training goes on from it with its pooling" grep -q '"pooling": "last"' run.more/embedding.json
+run 1 tune "$@" -d pairs.jsonl --objective contrastive --init-adapter run.pairs --pooling mean -o run.never
+ok "another pooling is refused" err_has 'leave pooling out'
+run 1 tune "$@" -d class.jsonl --objective contrastive -o run.never
+ok "rows without a query are refused" err_has 'class.jsonl: line 1: neither "query" nor "anchor"'
+printf '{"query": "a", "passage": "b", "negative": ["c", "b"]}\n' >same.jsonl
+run 1 tune "$@" -d same.jsonl --objective contrastive -o run.never
+ok "a negative that is the passage is refused" err_has 'negative 2 is the passage itself'
+
 # --- spans within a token
 printf '{"text":"abx x","spans":[{"start":0,"end":1,"label":"x"},{"start":1,"end":2,"label":"y"},{"start":2,"end":3,"label":"z"}]}\n' >inside.jsonl
 run 0 tune "$@" -d inside.jsonl --eval-split 0 --objective tag --epochs 1 -o inside
@@ -125,7 +213,7 @@ ok "spans that overlap" err_has 'over.jsonl: line 1: spans overlap: "x" and "y"'
 run 1 tune "$@" -d class.jsonl --objective classify --train-on last -o bad
 ok "a key of another objective" err_has "train_on is not used by objective classify, only by: sft, dft"
 run 1 tune "$@" -d class.jsonl --objective sft --pooling mean -o bad
-ok "and the other way round" err_has "pooling is not used by objective sft, only by: classify, multilabel, regress"
+ok "and the other way round" err_has "pooling is not used by objective sft, only by: classify, multilabel, regress, contrastive"
 run 1 tune "$@" -d class.jsonl --objective sft --method head -o bad
 ok "method head without a head" err_has "objective sft has none"
 run 1 tune "$@" -d class.jsonl --objective classify --pooling pooler -o bad
@@ -137,7 +225,7 @@ ok "labels beside a head" err_has "labels has no use here"
 check "nothing of this is left" test ! -e bad
 
 # --- a head is never left out
-for command in "generate -p red" "perplexity class.jsonl" "score class.jsonl" "eval class.jsonl --labels red,blue" "chat"; do
+for command in "generate -p red" "perplexity class.jsonl" "score class.jsonl" "chat"; do
     # shellcheck disable=SC2086
     run 1 $command "$@" -a run.classify
     ok "${command%% *} refuses a head" err_has "run.classify answers with a head (classify), which ${command%% *} would leave out: toque predict -a run.classify"

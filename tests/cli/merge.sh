@@ -31,6 +31,26 @@ for method in lora dora vera ia3 norms full freeze; do
     check "$method: the file does what base and adapter do" agree worn merged 0.001
 done
 
+# The scale of rsLoRA and the base that PiSSA takes from itself are in the file too; biases are of models that have them.
+"$(dirname "$TOQUE")/tests/train/write_small_model" qwen2 q.gguf || exit 1
+closely() { # HAT BASE OPTION...
+    hat=$1 base=$2
+    shift 2
+    "$TOQUE" tune -m $base -d rows.jsonl -o $hat --quiet --eval-split 0 --max-steps 4 --warmup 0 --lr 0.02 "$@" >"$out" 2>"$err"
+    expect 0 $?
+    ok "$hat is trained" test -d $hat
+    scores -m $base >plain
+    scores -m $base -a $hat >worn
+    check "$hat changes the model" differ plain worn 0.001
+    run 0 merge -m $base -a $hat -o $hat.gguf --type f32 --compute f32
+    ok "$hat is merged" test -s $hat.gguf
+    scores -m $hat.gguf >merged
+    check "$hat: merged is worn, to 1e-4" agree worn merged 0.0001
+}
+closely rslora m.gguf --method lora --rank 8 --rslora
+closely pissa m.gguf --method lora --rank 4 --init pissa
+closely bitfit q.gguf --method bitfit
+
 scores -m m.gguf -a lora:0.5 -a dora:0.25 >worn
 run 0 merge -m m.gguf -a lora:0.5 -a dora:0.25 -o two.gguf --type f32 --compute f32
 ok "two at a scale each are merged" out_has "log-probabilities differ"

@@ -57,6 +57,11 @@ run 0 tune "$@" --quiet --rank 2 --epochs 1 --eval-split 0.2 -d big.jsonl -d big
 ok "flags alone will do, and equal names get numbers" grep -q '"eval_loss_by_task": {"big.jsonl": [0-9.]*, "big.jsonl#2": ' flags/metrics.jsonl
 run 0 tune "$@" --quiet --rank 2 --epochs 1 -d big.jsonl --eval-data big.jsonl --eval-data '{"path": "small.csv", "name": "new", "prompt_column": "Frage", "answer_column": "Antwort"}' -o held
 ok "files of held-out rows have losses too" grep -q '"eval_loss_by_task": {"big.jsonl": [0-9.]*, "new": ' held/metrics.jsonl
+check "and the card has a line for each, before and last" python3 -c "
+import json
+e = [json.loads(l)['eval_loss_by_task'] for l in open('held/metrics.jsonl') if 'eval_loss_by_task' in l]
+card = open('held/README.md').read()
+for name in ('big.jsonl', 'new'): assert '| %s | %.4f | %.4f |' % (name, e[0][name], e[-1][name]) in card, name"
 sed 's/weight: 2/wieght: 2/' recipe.yaml >bad.yaml
 run 2 tune "$@" --config bad.yaml -o no
 ok "an unknown key of a data set" err_has 'bad.yaml, line 6: data: unknown key wieght; did you mean weight?'

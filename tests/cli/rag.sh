@@ -114,6 +114,66 @@ printf '{"question": "cats sleep", "document": "cats.md"}\n' >bad.jsonl
 run 1 rag eval e.db bad.jsonl --learn
 ok "--learn needs both kinds" err_has '"answerable": false'
 
+# sentences must be there, as the store has them; ways to answer
+printf '{"question": "how do cats live?", "document": "cats.md", "sentence": "They  like\\nwarm places.", "answer": "warm places"}\n{"question": "which mountains are highest?", "answerable": false}\n' >s.jsonl
+run 0 rag eval e.db s.jsonl --json
+ok "a sentence is found, whatever blanks are in it" json "d[0]['inexact_quotations'] == 0 and [w['way'] for w in d[0]['ways']] == ['quote']"
+printf '{"question": "how do cats live?", "document": "dogs.md", "sentence": "They like warm places."}\n' >bad.jsonl
+run 1 rag eval e.db bad.jsonl
+ok "a sentence that its document has not" err_has "bad.jsonl:1: none of the question's documents has its sentence: They like warm places."
+run 2 rag eval e.db s.jsonl --answer wriet
+ok "an unknown way" err_has '--answer wriet is not known'
+run 2 rag eval e.db s.jsonl -m nowhere
+ok "a model that nothing needs" err_has 'nothing here needs a model'
+run 2 rag search e.db cats -m nowhere
+ok "a search needs a model only with --expand or --rerank" err_has '--expand or --rerank'
+run 1 rag search e.db cats --expand hyde -m nowhere
+ok "a model that is not there" err_has 'nowhere'
+printf '{"question": "%s", "document": "cats.md"}\n' "cats $(seq -s ' w' 1 300)" >long.jsonl
+run 0 rag eval e.db long.jsonl --json
+ok "a question of 300 different words is asked like any other" json "d[0]['stages'][0]['mrr'] == 1"
+
+# rag label: questions from standard input; whole after each, and resumable
+mkdir labelled
+printf '# Bees\n\nBees dance to tell where the flowers are. A hive has one queen, who lays all of the eggs in spring and in summer, up to two thousand a day. A bee finds her way home by the sun.\n' >labelled/bees.md
+printf '# Ants\n\nAnts carry many times their weight. Their roads are marked by scent, which the first ant leaves on her way home from food she has found.\n' >labelled/ants.md
+run 0 rag add l.db labelled --embedder none
+printf '/none who sells honey?\nwhat is asked first?\nnot in there\nWAY home\n' >typed1
+printf 'what is asked first?\nnot in there\nway home\n' >typed2
+"$TOQUE" rag label l.db labels.jsonl --seed 3 <typed1 >"$out" 2>"$err"
+expect 0 $?
+ok "an answer that no sentence has is asked again" out_has 'No sentence of the passage has these words'
+first=$(wc -l <labels.jsonl)
+"$TOQUE" rag label l.db labels.jsonl --seed 3 <typed2 >"$out" 2>"$err"
+expect 0 $?
+ok "a passage with a question is not shown again" test "$(grep -c '^labelled/' "$out")" -le 1
+ok "the file grew" test "$(wc -l <labels.jsonl)" -gt "$first"
+run 0 rag eval l.db labels.jsonl --json
+ok "what was typed can be evaluated" json "d[0]['questions'] >= 3 and d[0]['answerable'] == d[0]['questions'] - 1"
+echo 'dear diary' >diary.txt
+"$TOQUE" rag label l.db diary.txt </dev/null >"$out" 2>"$err"
+expect 1 $?
+ok "a file of something else is not written over" err_has 'diary.txt:1: no question of rag eval'
+
+# a model helps to search, writes questions, and answers in several ways
+check "TOQUE_TEST_MODEL names the model" test -r "${TOQUE_TEST_MODEL:-}"
+if [ -r "${TOQUE_TEST_MODEL:-}" ]; then
+    run 0 rag search l.db 'what marks the roads of ants?' --rerank likelihood --expand queries --explain --json -m "$TOQUE_TEST_MODEL"
+    ok "stages of a helped search" json "(lambda r: 'rerank' in r['stages'] and 'fused' in r['stages'] and r['stages']['rerank']['rank'] == 1 and r['document'] == 'labelled/ants.md' and r['score'] < 0)(d[0]['results'][0])"
+    run 1 rag search l.db 'ants' --expand hyde -m "$TOQUE_TEST_MODEL"
+    ok "hyde needs vectors" err_has 'compared by its vector'
+    run 0 rag synth l.db -m "$TOQUE_TEST_MODEL" -n 2
+    ok "the yield is told" err_has 'questions kept ('
+    cp "$out" synth.jsonl
+    if [ -s synth.jsonl ]; then
+        run 0 rag eval l.db synth.jsonl --json
+        ok "what was written can be evaluated" json "d[0]['stages'][0]['recall@5'] == 1"
+    fi
+    run 0 rag eval l.db labels.jsonl --answer all -n 30 -m "$TOQUE_TEST_MODEL" --learn --json
+    ok "every way answers" json "[w['way'] for w in d[0]['ways']] == ['quote','closed','write','write-passages','write-gold']"
+    ok "--learn tells what --answer auto does" err_has '--answer auto'
+fi
+
 # with vectors: the real embedder
 check "TOQUE_TEST_EMBEDDER names the embedder" test -d "${TOQUE_TEST_EMBEDDER:-}"
 if [ -d "${TOQUE_TEST_EMBEDDER:-}" ]; then

@@ -19,7 +19,7 @@ static void check_row(const tq_row *row) {
     json_t *m;
     json_array_foreach(row->messages, i, m) {
         fuzz_require(json_is_string(json_object_get(m, "role")) && json_is_string(json_object_get(m, "content")));
-        fuzz_require(!row->silent || row->silent[i] == true || row->silent[i] == false);
+        fuzz_require(!row->turns || (row->turns[i] >= 0 && row->turns[i] <= 3.5e38f));
     }
 }
 

@@ -51,7 +51,7 @@ static void begin(fixture *f, int threads, const char *compute) {
     if (!path || !*path) fail_msg("TOQUE_TEST_EMBEDDER must name the folder that script/fetch-embedder prints");
     OK(f, tq_ctx_new(&f->ctx, threads, 0, compute, &f->err));
     OK(f, tq_model_open(&f->model, f->ctx, path, &f->err));
-    OK(f, tq_embedder_new(&f->e, f->model, &f->err));
+    OK(f, tq_embedder_new(&f->e, f->model, NULL, &f->err));
     assert_int_equal(tq_embedder_dim(f->e), DIM);
     assert_int_equal(tq_embedder_max_tokens(f->e), 256);
 }

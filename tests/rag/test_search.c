@@ -72,10 +72,19 @@ static int number_of(const tq_hit *h) {
     return atoi(strchr(h->passage.uri, '/') + 1);
 }
 
+/* "cat x0 x1 ... cat iron": far more different words than anybody asks with. */
+static const char *long_question(void) {
+    static char text[8000];
+    size_t n = (size_t)snprintf(text, sizeof text, "cat");
+    for (int i = 0; i < 900; i++) n += (size_t)snprintf(text + n, sizeof text - n, " x%d", i);
+    snprintf(text + n, sizeof text - n, " cat iron");
+    return text;
+}
+
 static void bm25_is_the_formula(void **state) {
     (void)state;
-    static const char *const questions[] = {"cat", "iron salt", "cat dog bird cat", "stone stone fire moon nothing",
-                                            "cat tree"};
+    const char *const questions[] = {"cat",      "iron salt",    "cat dog bird cat", "stone stone fire moon nothing",
+                                     "cat tree", long_question()};
     double average = 0;
     for (int i = 0; i < DOCUMENTS; i++) average += (double)length(texts[i]) / DOCUMENTS;
     for (size_t q = 0; q < sizeof questions / sizeof *questions; q++)
@@ -238,6 +247,38 @@ static void diversity_avoids_what_is_like_the_first(void **state) {
 }
 
 /* The Nth allocation fails, for N = 1, 2, ...: the error comes back, and nothing is lost. */
+static void help_needs_a_model(void **state) {
+    (void)state;
+    tq_search_options o = tq_search_defaults();
+    tq_hits hits;
+    toque_error fault;
+    o.rerank = true;
+    assert_int_equal(tq_search(&searcher, &hits, "cat", &o, &fault), TOQUE_EINVAL);
+    assert_non_null(strstr(fault.message, "need a model"));
+    tq_hits_clear(&hits);
+    o.rerank = false;
+    o.expand = TQ_EXPAND_QUERIES;
+    assert_int_equal(tq_search(&searcher, &hits, "cat", &o, &fault), TOQUE_EINVAL);
+    tq_hits_clear(&hits);
+}
+
+static void other_questions_are_read_from_lines(void **state) {
+    (void)state;
+    const char *lines[TQ_EXPAND_MOST];
+    tq_arena arena;
+    size_t n;
+    tq_arena_init(&arena, &ctx->mem, 1 << 10);
+    OK(tq_helper_lines("1. Where is it?\n\n- \"Who is it?\"\nwhere IS it?\n  what is it \r\nwhat is it?\nWhen?",
+                       "What is it", &arena, lines, &n, err));
+    assert_int_equal(n, 3);
+    assert_string_equal(lines[0], "Where is it?");
+    assert_string_equal(lines[1], "Who is it?");
+    assert_string_equal(lines[2], "what is it?");
+    OK(tq_helper_lines(" \n2)\n", "x", &arena, lines, &n, err));
+    assert_int_equal(n, 0);
+    tq_arena_clear(&arena);
+}
+
 static void out_of_memory_is_returned(void **state) {
     (void)state;
     tq_searcher s;
@@ -296,6 +337,8 @@ int main(void) {
         cmocka_unit_test(hybrid_adds_reciprocal_ranks),
         cmocka_unit_test(filters_hold),
         cmocka_unit_test(diversity_avoids_what_is_like_the_first),
+        cmocka_unit_test(help_needs_a_model),
+        cmocka_unit_test(other_questions_are_read_from_lines),
         cmocka_unit_test(out_of_memory_is_returned),
         cmocka_unit_test(threads_change_nothing),
     };

@@ -98,6 +98,54 @@ static void files_become_examples(void **state) {
     tq_dataset_clear(&set);
 }
 
+/* A target's weight is that of the turn that it stands in. */
+static void turns_weigh_their_tokens(void **state) {
+    (void)state;
+    tq_dataset set;
+    toque_error err;
+    const char *a =
+        put("turns.jsonl", "{\"messages\":[{\"role\":\"user\",\"content\":\"q\"},"
+                           "{\"role\":\"assistant\",\"content\":\"ab\",\"weight\":0.25},"
+                           "{\"role\":\"user\",\"content\":\"r\"},{\"role\":\"assistant\",\"content\":\"b\"}]}\n"
+                           "{\"messages\":[{\"role\":\"user\",\"content\":\"q\"},"
+                           "{\"role\":\"assistant\",\"content\":\"a\"}]}\n");
+    if (load(&set, &chat, a, NULL, (tq_data_options){0}, &err) != TOQUE_OK) fail_msg("%s", err.message);
+    const tq_example *e = &set.examples[0];
+    assert_non_null(e->token_weight);
+    assert_null(set.examples[1].token_weight);
+    int runs = 0;
+    for (int i = 1; i < e->n; i++) {
+        runs += e->target[i] && !e->target[i - 1];
+        if (e->target[i]) assert_true(e->token_weight[i] == (runs == 1 ? 0.25f : 1));
+    }
+    assert_int_equal(runs, 2);
+    tq_dataset_clear(&set);
+    assert_int_equal(load(&set, &chat, a, NULL, (tq_data_options){.train_on = TQ_TRAIN_ON_ALL}, &err), TOQUE_EINVAL);
+    assert_non_null(strstr(err.message, "train_on all learns all tokens alike"));
+}
+
+static void alpaca_rows_put_their_input_below_the_instruction(void **state) {
+    (void)state;
+    tq_dataset set;
+    toque_error err;
+    tq_mem mem = {0};
+    tq_buf text;
+    tq_buf_init(&text, &mem, 10000);
+    const char *a = put("alpaca.json", "[{\"instruction\":\"sum up\",\"input\":\"a b\",\"output\":\"c\"},"
+                                       "{\"instruction\":\"say a\",\"input\":\"\",\"output\":\"a\"},"
+                                       "{\"instruction\":\"say b\",\"output\":\"b\"}]");
+    if (load(&set, &chat, a, NULL, (tq_data_options){0}, &err) != TOQUE_OK) fail_msg("%s", err.message);
+    assert_int_equal(set.n, 3);
+    assert_string_equal(text_of(&chat, &set.examples[0], &text),
+                        "<|im_start|>user\nsum up\n\na b<|im_end|>\n<|im_start|>assistant\n{c<|im_end|>}\n");
+    assert_string_equal(text_of(&chat, &set.examples[1], &text),
+                        "<|im_start|>user\nsay a<|im_end|>\n<|im_start|>assistant\n{a<|im_end|>}\n");
+    assert_string_equal(text_of(&chat, &set.examples[2], &text),
+                        "<|im_start|>user\nsay b<|im_end|>\n<|im_start|>assistant\n{b<|im_end|>}\n");
+    tq_buf_clear(&text);
+    tq_dataset_clear(&set);
+}
+
 static void models_without_a_template_get_the_texts_joined(void **state) {
     (void)state;
     tq_dataset set;
@@ -228,6 +276,9 @@ static void no_memory_is_an_error_and_leaks_nothing(void **state) {
     (void)state;
     const char *a = put("a.jsonl", "{\"prompt\":\"q\",\"completion\":\"a\"}\n");
     const char *b = put("b.csv", "t,l\nx,y\nz,w\n");
+    const char *c = put("pairs.jsonl", "{\"query\":\"a\",\"passage\":\"b\",\"negative\":[\"c\",\"ab\"]}\n");
+    const char *d = put("spans.jsonl", "{\"text\":\"a b\",\"spans\":[{\"start\":0,\"end\":1,\"label\":\"x\"}]}\n");
+    const tq_data_options tags = {.fields = true, .head = TQ_HEAD_TAGS, .text_column = "text", .label_column = "spans"};
     bool done = false;
     size_t before = chat.ctx.mem.used;
     for (unsigned long long n = 1; !done; n++) {
@@ -236,6 +287,16 @@ static void no_memory_is_an_error_and_leaks_nothing(void **state) {
         chat.ctx.mem.fail_at = chat.ctx.mem.calls + n;
         toque_status status = load(&set, &chat, a, NULL, (tq_data_options){0}, &err);
         if (status == TOQUE_OK) {
+            tq_dataset_clear(&set);
+            status = load(&set, &chat, c, NULL, (tq_data_options){.fields = true, .pairs = true}, &err);
+        }
+        if (status == TOQUE_OK) {
+            assert_int_equal(set.examples[0].n_parts, 4);
+            tq_dataset_clear(&set);
+            status = load(&set, &chat, d, NULL, tags, &err);
+        }
+        if (status == TOQUE_OK) {
+            assert_int_equal(set.n_labels, 3);
             tq_dataset_clear(&set);
             status = load(&set, &chat, b, NULL, (tq_data_options){.text_column = "t", .label_column = "l"}, &err);
         }
@@ -258,6 +319,8 @@ static void no_memory_is_an_error_and_leaks_nothing(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(files_become_examples),
+        cmocka_unit_test(turns_weigh_their_tokens),
+        cmocka_unit_test(alpaca_rows_put_their_input_below_the_instruction),
         cmocka_unit_test(models_without_a_template_get_the_texts_joined),
         cmocka_unit_test(long_rows_are_dropped_and_counted),
         cmocka_unit_test(rows_that_teach_nothing_are_errors),

@@ -74,7 +74,7 @@ static toque_status show(void *arg, const tq_masked *m, toque_error *err) {
 
 typedef struct expectation {
     tq_train_on on;
-    const bool *silent;
+    const float *turns;
     int unclosed, split;
 } expectation;
 
@@ -84,7 +84,7 @@ static void check(const char *source, const char *messages, expectation e, bool 
     assert_true(tiny_open(&t, specials, "<s>", "</s>", add_bos, source, strlen(source)));
     shown s = {.tok = t.model.tokenizer};
     tq_buf_init(&s.out, &t.ctx.mem, 10000);
-    tq_mask_row row = {.messages = json_loads(messages, 0, NULL), .silent = e.silent, .train_on = e.on};
+    tq_mask_row row = {.messages = json_loads(messages, 0, NULL), .turns = e.turns, .train_on = e.on};
     assert_non_null(row.messages);
     if (tq_mask_messages(&t.model, &row, show, &s, &err) != TOQUE_OK) fail_msg("%s", err.message);
     assert_string_equal(s.out.data, expected);
@@ -117,11 +117,11 @@ static void what_to_learn_can_be_chosen(void **state) {
     check(chatml, talk, (expectation){.on = TQ_TRAIN_ON_ALL}, false,
           "<|im_start|>{{user\nq<|im_end|>\n<|im_start|>assistant\na<|im_end|>\n"
           "<|im_start|>user\nr<|im_end|>\n<|im_start|>assistant\nb<|im_end|>\n}}");
-    const bool first[4] = {false, true, false, false}, last[4] = {false, false, false, true};
-    check(chatml, talk, (expectation){.silent = first}, false,
+    const float first[4] = {1, 0, 1, 1}, last[4] = {1, 1, 1, 0};
+    check(chatml, talk, (expectation){.turns = first}, false,
           "<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\na<|im_end|>\n"
           "<|im_start|>user\nr<|im_end|>\n<|im_start|>assistant\n{{b<|im_end|>}}\n");
-    check(chatml, talk, (expectation){.silent = last}, false,
+    check(chatml, talk, (expectation){.turns = last}, false,
           "<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\n{{a<|im_end|>}}\n");
     check(chatml, "[" U("q") "]", plain, false, "<|im_start|>user\nq<|im_end|>\n");
 }
@@ -270,8 +270,8 @@ static void generation_marks_win(void **state) {
     check(marked, "[" U("q") "," A("a") "," U("r") "," A("b") "]", plain, false,
           "<|im_start|>user:q<|im_end|>\n<|im_start|>assistant{{:a<|im_end|>\n}}"
           "<|im_start|>user:r<|im_end|>\n<|im_start|>assistant{{:b<|im_end|>\n}}");
-    const bool silent[4] = {false, true, false, false};
-    check(marked, "[" U("q") "," A("a") "," U("r") "," A("b") "]", (expectation){.silent = silent}, false,
+    const float turns[4] = {1, 0, 1, 1};
+    check(marked, "[" U("q") "," A("a") "," U("r") "," A("b") "]", (expectation){.turns = turns}, false,
           "<|im_start|>user:q<|im_end|>\n<|im_start|>assistant:a<|im_end|>\n"
           "<|im_start|>user:r<|im_end|>\n<|im_start|>assistant{{:b<|im_end|>\n}}");
 }

@@ -57,8 +57,11 @@ static void show(const tq_row *row, tq_buf *out) {
     json_t *m;
     json_array_foreach(row->messages, i, m) {
         json_t *calls = json_object_get(m, "tool_calls");
-        tq_buf_printf(out, "%s%s%s:%s", i ? "|" : " ", row->silent && row->silent[i] ? "~" : "",
-                      json_string_value(json_object_get(m, "role")), json_string_value(json_object_get(m, "content")));
+        float turn = row->turns ? row->turns[i] : 1;
+        tq_buf_puts(out, i ? "|" : " ");
+        if (turn > 0 && turn != 1) tq_buf_printf(out, "w%g ", (double)turn);
+        tq_buf_printf(out, "%s%s:%s", turn > 0 ? "" : "~", json_string_value(json_object_get(m, "role")),
+                      json_string_value(json_object_get(m, "content")));
         if (!calls) continue;
         char *dump = json_dumps(calls, JSON_COMPACT | JSON_SORT_KEYS);
         tq_buf_puts(out, dump);
@@ -147,6 +150,19 @@ static void prompt_messages_are_asked_not_learned(void **state) {
          NULL, "1 system:s|user:a|~assistant:b|user:c|assistant:d\n");
 }
 
+static void turns_have_weights(void **state) {
+    (void)state;
+    GOOD("a.jsonl",
+         "{\"system\":\"s\",\"weight\":2,\"messages\":[{\"role\":\"user\",\"content\":\"a\",\"weight\":1},"
+         "{\"role\":\"assistant\",\"content\":\"b\",\"weight\":0.25},{\"role\":\"user\",\"content\":\"c\"},"
+         "{\"role\":\"assistant\",\"content\":\"d\",\"weight\":1.5}]}",
+         NULL, "1 w2 system:s|user:a|w0.25 assistant:b|user:c|w1.5 assistant:d\n");
+    GOOD("a.jsonl",
+         "{\"conversations\":[{\"from\":\"human\",\"value\":\"a\"},"
+         "{\"from\":\"gpt\",\"value\":\"b\",\"weight\":0.5}]}",
+         NULL, "1 user:a|w0.5 assistant:b\n");
+}
+
 static void parts_and_calls_become_what_templates_read(void **state) {
     (void)state;
     GOOD("a.jsonl",
@@ -192,6 +208,12 @@ static void broken_json_names_its_place(void **state) {
         {"{\"a\":1}", "\"prompt\" is missing; there is: a", TOQUE_EFORMAT},
         {"{\"prompt\":\"a\",\"completion\":\"b\",\"weight\":-1}", "\"weight\" must be a number above 0", TOQUE_EFORMAT},
         {"{\"prompt\":\"a\",\"completion\":\"b\",\"weight\":\"1\"}", "\"weight\" must be", TOQUE_EFORMAT},
+        {"{\"prompt\":[{\"role\":\"user\",\"content\":\"a\",\"weight\":0.5}],\"completion\":[{\"role\":\"assistant\","
+         "\"content\":\"b\"}]}",
+         "\"weight\" is 0.5 in a message of role user", TOQUE_EFORMAT},
+        {"{\"prompt\":[{\"role\":\"assistant\",\"content\":\"a\",\"weight\":-0.5}],\"completion\":[{\"role\":"
+         "\"assistant\",\"content\":\"b\"}]}",
+         "\"weight\" of a message must be a number, 0 (not learned) or above", TOQUE_EFORMAT},
         {"{\"prompt\":\"a\",\"completion\":\"b\"} x", "line 2", TOQUE_EFORMAT}};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         snprintf(text, sizeof text, "%s%s\n", good, cases[i].row);
@@ -436,6 +458,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(forms_of_json_are_recognized),
         cmocka_unit_test(prompt_messages_are_asked_not_learned),
+        cmocka_unit_test(turns_have_weights),
         cmocka_unit_test(parts_and_calls_become_what_templates_read),
         cmocka_unit_test(a_json_array_is_read_like_lines),
         cmocka_unit_test(broken_json_names_its_place),

@@ -233,6 +233,41 @@ static void a_row_weight_counts_like_copies(void **state) {
     close_bench(&b);
 }
 
+/* Tokens of weight 1/2 and 2 in place of 1: the step's mean weighs them, and a row's weight multiplies all of its. */
+static void token_weights_weigh_the_mean(void **state) {
+    (void)state;
+    bench b;
+    toque_error err;
+    tq_step_result r;
+    double alone[2];
+    int targets[2];
+    open_model(&b, (setting){.n_rows = 2});
+    tq_example *own = b.data.examples, rows[2] = {own[0], own[1]};
+    float weight[512];
+    for (int i = 0; i < 2; i++) { /* each row's own mean */
+        b.data.examples = &rows[i];
+        b.data.n = 1;
+        check(start_trainer(&b, (setting){.rows = 1, .file_order = true}, &err), &err);
+        check(tq_trainer_gradient(&b.trainer, &r, &err), &err);
+        alone[i] = r.loss;
+        targets[i] = (int)r.targets;
+        tq_trainer_clear(&b.trainer);
+    }
+    assert_true(rows[0].n <= 512);
+    for (int i = 0; i < rows[0].n; i++) weight[i] = 0.5f;
+    rows[0].token_weight = weight;
+    rows[0].weight = 3;
+    b.data.examples = rows;
+    b.data.n = 2;
+    check(start_trainer(&b, (setting){.rows = 2, .file_order = true}, &err), &err);
+    check(tq_trainer_gradient(&b.trainer, &r, &err), &err);
+    const double first = 1.5 * targets[0], want = (first * alone[0] + targets[1] * alone[1]) / (first + targets[1]);
+    assert_true(fabs(alone[0] - alone[1]) > 1e-3);
+    if (!(fabs(r.loss - want) < 1e-6 * want)) fail_msg("loss %.9g, expected %.9g", r.loss, want);
+    b.data.examples = own;
+    close_bench(&b);
+}
+
 static void train_some(setting s, float *values, int *kept) {
     bench b;
     toque_error err;
@@ -464,6 +499,7 @@ int main(void) {
         cmocka_unit_test(noise_is_of_training_alone),
         cmocka_unit_test(the_order_within_a_step_changes_nothing),
         cmocka_unit_test(a_row_weight_counts_like_copies),
+        cmocka_unit_test(token_weights_weigh_the_mean),
         cmocka_unit_test(any_number_of_threads_gives_the_same_bytes),
         cmocka_unit_test(a_memory_limit_gives_the_same_bytes),
         cmocka_unit_test(dft_weights_tokens_by_their_probability),

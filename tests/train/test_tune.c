@@ -365,8 +365,7 @@ static void a_full_disk_ends_the_run_with_one_error_and_an_intact_checkpoint(voi
     assert_same_runs(place(whole, "whole"), dir);
 }
 
-static void every_failed_allocation_of_a_start_is_reported_and_nothing_leaks(void **state) {
-    (void)state;
+static void every_allocation_of_a_start_fails(const char *rows, const char *const *flags) {
     toque_error err;
     tq_ctx *ctx;
     assert_int_equal(tq_ctx_new(&ctx, 1, 0, "f32", &err), TOQUE_OK);
@@ -376,7 +375,7 @@ static void every_failed_allocation_of_a_start_is_reported_and_nothing_leaks(voi
     for (; status != TOQUE_OK && n < 20000; n += n < 300 ? 1 : 17) {
         request r;
         tq_tune t;
-        ask(&r, data_path, usual);
+        ask(&r, rows, flags);
         ctx->mem.fail_at = ctx->mem.calls + n;
         status = tq_tune_open(&t, ctx, &r.recipe, &r.set, &err);
         ctx->mem.fail_at = 0;
@@ -387,6 +386,26 @@ static void every_failed_allocation_of_a_start_is_reported_and_nothing_leaks(voi
     }
     assert_int_equal(status, TOQUE_OK);
     tq_ctx_free(ctx);
+}
+
+static void write_fields(const char *path, const char *format) {
+    FILE *f = fopen(path, "w");
+    assert_non_null(f);
+    for (int i = 0; i < 6; i++) fprintf(f, format, 'a' + i, 'a' + i % 2);
+    assert_int_equal(fclose(f), 0);
+}
+
+static void every_failed_allocation_of_a_start_is_reported_and_nothing_leaks(void **state) {
+    (void)state;
+    static const char *const head[] = {"--objective", "classify", "--class-weights", "balanced", "--rank", "2", NULL},
+                             *const pairs[] = {"--objective", "contrastive", "--rank", "2", NULL};
+    char path[200];
+    every_allocation_of_a_start_fails(data_path, usual);
+    write_fields(place(path, "fields.jsonl"), "{\"text\": \"it is %c\", \"label\": \"%c\"}\n");
+    every_allocation_of_a_start_fails(path, head);
+    write_fields(path, "{\"query\": \"what is %c?\", \"passage\": \"it is %c\"}\n");
+    every_allocation_of_a_start_fails(path, pairs);
+    remove(path);
 }
 
 static int set_up(void **state) {

@@ -72,7 +72,12 @@ def run(family, objective, method):
     print(f"loss {loss.item():.8g}")
 
 
-for family in KINDS:
-    for objective in PROBLEMS:
-        for method in ("full", "lora"):
-            run(family, objective, method)
+def main():
+    for family in KINDS:
+        for objective in PROBLEMS:
+            for method in ("full", "lora"):
+                run(family, objective, method)
+
+
+if __name__ == "__main__":
+    main()
