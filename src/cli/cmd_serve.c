@@ -41,7 +41,7 @@ static toque_status open_embedder(tq_cli *cli, const options *o, tq_ctx *ctx, tq
     TQ_TRY(tq_store_resolve(&path, &cli->mem, o->embedder, err));
     toque_status status = tq_model_open(model, ctx, path, err);
     tq_free(&cli->mem, path);
-    return status == TOQUE_OK ? tq_embedder_new(embedder, *model, err) : status;
+    return status == TOQUE_OK ? tq_embedder_new(embedder, *model, NULL, err) : status;
 }
 
 static atomic_bool reload; /* for the handler of SIGHUP */
