@@ -13,13 +13,15 @@ void tq_stop_clear(tq_stop *stop) {
 }
 
 /* Where the first stop string begins in the held text, or its length. */
-static size_t first_match(const tq_stop *stop) {
+static size_t first_match(tq_stop *stop) {
     size_t first = stop->held.len;
     for (size_t i = 0; i < stop->n; i++) {
         size_t n = strlen(stop->strings[i]);
         if (n == 0) continue;
         const char *at = memmem(stop->held.data, stop->held.len, stop->strings[i], n);
-        if (at && (size_t)(at - stop->held.data) < first) first = (size_t)(at - stop->held.data);
+        if (!at || (size_t)(at - stop->held.data) >= first) continue;
+        first = (size_t)(at - stop->held.data);
+        stop->which = stop->strings[i];
     }
     return first;
 }

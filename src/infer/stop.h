@@ -9,7 +9,8 @@ typedef struct tq_stop {
     const char *const *strings; /* borrowed; empty ones are ignored */
     size_t n;
     tq_buf held;
-    bool met; /* a stop string was found; everything after it is dropped */
+    bool met;          /* a stop string was found; everything after it is dropped */
+    const char *which; /* that one, or NULL */
 } tq_stop;
 
 void tq_stop_init(tq_stop *stop, tq_mem *mem, const char *const *strings, size_t n);
