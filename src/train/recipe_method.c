@@ -157,8 +157,8 @@ toque_status tq_recipe_resolve_method(tq_recipe *r, const tq_option_set *given, 
     if (r->neftune_alpha > 0 && (r->objective_row->row || r->objective_row->step))
         return TQ_FAIL(err, EINVAL, "neftune_alpha is for objectives sft and dft, not for %s", r->objective);
     if (r->method_row->is_prompt && r->objective_row->step)
-        return TQ_FAIL(err, EINVAL, "method %s stands before one text, and a row of objective %s has several", r->method,
-                       r->objective);
+        return TQ_FAIL(err, EINVAL, "method %s stands before one text, and a row of objective %s has several",
+                       r->method, r->objective);
     if (r->init_adapter) return TOQUE_OK; /* it supplies the rest */
     if (r->method_row->is_prompt) TQ_TRY(resolve_prompt(r, given, model, notes, err));
     if (tq_recipe_uses(r, "virtual_tokens") && !r->prompt_init_text && !tq_recipe_given(given, "virtual_tokens"))

@@ -1,5 +1,7 @@
 /* Any bytes as a data file. The first byte chooses how it is read: as JSON (lines or an array) of any form, as a table
  * with columns named or recognized, or as one text. Reading comes to an end, and every row is whole. */
+#include <math.h>
+
 #include "fuzz.h"
 #include "text/unicode.h"
 #include "train/rows.h"
