@@ -135,7 +135,8 @@ static void end_sentence(asking *a, size_t start, size_t end) {
     char mark[32] = " [unsupported]";
     tq_reply_sentence *x = add_sentence(a, start, end);
     show(a, end);
-    if (x) a->status = tq_align(&a->aligner, a->reply->text.data + start, end - start, x, a->err);
+    if (!x) return;
+    a->status = tq_align(&a->aligner, a->reply->text.data + start, end - start, x, a->err);
     a->at = end;
     if (a->status != TOQUE_OK) return;
     if (x->supported) {

@@ -150,7 +150,7 @@ static toque_status count(tq_model *model, const char *text, size_t n, size_t *t
 static toque_status sources_in(tq_model *model, const tq_prompt_parts *parts, size_t room, size_t *fit, size_t *used,
                                toque_error *err) {
     tq_buf text;
-    size_t tokens;
+    size_t tokens = 0;
     tq_buf_init(&text, &model->ctx->mem, SIZE_MAX / 4);
     toque_status status = TOQUE_OK;
     *used = 0;

@@ -567,10 +567,15 @@ static toque_status listen_at(tq_http *h, int *socket_out, bool *six, toque_erro
               bind(s, a->ai_addr, a->ai_addrlen) == 0 && listen(s, 511) == 0;
     int code = errno;
     freeaddrinfo(a);
-    struct sockaddr_storage bound;
+    union {
+        struct sockaddr any;
+        struct sockaddr_in four;
+        struct sockaddr_in6 six;
+    } bound;
     socklen_t n = sizeof bound;
-    if (ok && getsockname(s, (struct sockaddr *)&bound, &n) == 0) {
-        h->port = ntohs(*six ? ((struct sockaddr_in6 *)&bound)->sin6_port : ((struct sockaddr_in *)&bound)->sin_port);
+    memset(&bound, 0, sizeof bound);
+    if (ok && getsockname(s, &bound.any, &n) == 0) {
+        h->port = ntohs(*six ? bound.six.sin6_port : bound.four.sin_port);
         *socket_out = s;
         return TOQUE_OK;
     }

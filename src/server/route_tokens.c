@@ -35,6 +35,15 @@ toque_status tq_tokens_text(const tq_server *s, const tq_tokens *tokens, tq_buf 
     return ok ? TOQUE_OK : TQ_NOMEM(err);
 }
 
+/* All models here share the base's vocabulary and template; a name that is none of theirs is refused all the same. */
+static toque_status check_model(tq_server *s, const char *model, char *param, toque_error *err) {
+    tq_outfit outfit = {0};
+    snprintf(param, TQ_PARAM, "model");
+    toque_status status = tq_outfit_choose(&outfit, &s->wardrobe, model, NULL, err);
+    tq_outfit_clear(&outfit);
+    return status;
+}
+
 /* --- /tokenize --------------------------------------------------------------------------------------------- */
 
 typedef struct tokenize_fields {
@@ -68,10 +77,11 @@ static json_t *piece_json(const tq_server *s, tq_token token) {
     return json_pack("{s:i, s:o}", "id", token, "piece", text);
 }
 
-static toque_status tokenize(const tq_server *s, json_t *body, json_t **reply, char *param, toque_error *err) {
+static toque_status tokenize(tq_server *s, json_t *body, json_t **reply, char *param, toque_error *err) {
     tokenize_fields f = {.parse_special = true};
     tq_field_table tables[] = {{tokenize_table, &f}, {0}};
     TQ_TRY(tq_fields_read(body, tables, param, err));
+    TQ_TRY(check_model(s, f.model, param, err));
     snprintf(param, TQ_PARAM, "content");
     if (!json_is_string(f.content)) return TQ_FAIL(err, EINVAL, "content (or prompt) is missing, or no string");
     tq_tokens tokens = {.mem = s->mem};
@@ -87,7 +97,7 @@ static toque_status tokenize(const tq_server *s, json_t *body, json_t **reply, c
 
 /* --- the others -------------------------------------------------------------------------------------------- */
 
-static toque_status detokenize(const tq_server *s, json_t *body, json_t **reply, char *param, toque_error *err) {
+static toque_status detokenize(tq_server *s, json_t *body, json_t **reply, char *param, toque_error *err) {
     struct {
         json_t *tokens;
         const char *model;
@@ -96,6 +106,7 @@ static toque_status detokenize(const tq_server *s, json_t *body, json_t **reply,
         {"tokens", TQ_VALUE_ARRAY, 0, 0, 0, true}, {"model", TQ_VALUE_TEXT, sizeof(json_t *), 0, 0, false}, {0}};
     tq_field_table tables[] = {{table, &f}, {0}};
     TQ_TRY(tq_fields_read(body, tables, param, err));
+    TQ_TRY(check_model(s, f.model, param, err));
     snprintf(param, TQ_PARAM, "tokens");
     tq_tokens tokens = {.mem = s->mem};
     tq_buf text;
@@ -124,10 +135,11 @@ static const tq_field render_table[] = {{"messages", TQ_VALUE_ARRAY, AT(messages
                                         {0}};
 #undef AT
 
-static toque_status apply_template(const tq_server *s, json_t *body, json_t **reply, char *param, toque_error *err) {
+static toque_status apply_template(tq_server *s, json_t *body, json_t **reply, char *param, toque_error *err) {
     render_fields f = {.generation_prompt = true};
     tq_field_table tables[] = {{render_table, &f}, {0}};
     TQ_TRY(tq_fields_read(body, tables, param, err));
+    TQ_TRY(check_model(s, f.model, param, err));
     snprintf(param, TQ_PARAM, "messages");
     tq_tokens tokens = {.mem = s->mem};
     tq_buf text;
@@ -140,7 +152,7 @@ static toque_status apply_template(const tq_server *s, json_t *body, json_t **re
     return status;
 }
 
-typedef toque_status answer_fn(const tq_server *s, json_t *body, json_t **reply, char *param, toque_error *err);
+typedef toque_status answer_fn(tq_server *s, json_t *body, json_t **reply, char *param, toque_error *err);
 
 static void answer(tq_exchange *x, json_t *body, answer_fn *fn) {
     toque_error err = {0};

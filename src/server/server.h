@@ -33,7 +33,8 @@ typedef struct tq_server tq_server;
 toque_status tq_server_listen(tq_server **server, tq_mem *mem, const tq_server_options *o, toque_error *err) TQ_MUST;
 int tq_server_port(const tq_server *s);
 /* Serves until *stop: then no request is taken, those that run may finish within some seconds, the rest is canceled.
- * When *reload turns true, adapters and keys are read again. Model and embedder are used by the engine alone meanwhile.
+ * When *reload turns true, the adapters of the command line are read again. Model and embedder are used by the engine
+ * alone meanwhile.
  */
 toque_status tq_server_serve(tq_server *s, const tq_served *what, const atomic_bool *stop, atomic_bool *reload,
                              toque_error *err) TQ_MUST;

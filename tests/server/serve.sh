@@ -138,6 +138,24 @@ post 200 /tokenize '{"prompt":"Hello there","add_special_tokens":false}'
 ok "tokenize" json "d['tokens'] == [19556, 665]"
 post 200 /tokenize '{"content":"Hello there","with_pieces":true}'
 ok "tokenize with pieces" json "d['tokens'] == [{'id': 19556, 'piece': 'Hello'}, {'id': 665, 'piece': ' there'}]"
+post 404 /tokenize '{"content":"Hello there","model":"nobody"}'
+ok "a model that is not here has no vocabulary" json "d['error']['param'] == 'model'"
+# smuggle: one request that two readers would cut in different places, and another behind it; the status lines of the replies
+smuggle() {
+    python3 -c "
+import socket, sys
+s = socket.create_connection(('127.0.0.1', int(sys.argv[1].rsplit(':', 1)[1])))
+s.sendall(b'POST /tokenize HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n'
+          b'GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n')
+s.settimeout(10)
+reply = b''
+while True:
+    piece = s.recv(65536)
+    if not piece: break
+    reply += piece
+print([l for l in reply.decode().split('\r\n') if l.startswith('HTTP/')])" "$url"
+}
+check "a request of two lengths is refused, and nothing behind it is read" test "$(smuggle)" = "['HTTP/1.1 400 Bad Request']"
 post 200 /detokenize '{"tokens":[19556,665]}'
 ok "detokenize" json "d == {'content': 'Hello there', 'prompt': 'Hello there'}"
 post 200 /apply-template '{"messages":[{"role":"user","content":"Hi"}]}'
