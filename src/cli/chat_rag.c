@@ -32,18 +32,6 @@ static toque_status refuse_lone_options(tq_chat *c, toque_error *err) {
     return TOQUE_OK;
 }
 
-typedef struct printer {
-    tq_cli *cli;
-    toque_error *err;
-    toque_status status;
-} printer;
-
-static bool print(void *arg, const char *text, size_t n) {
-    printer *p = arg;
-    p->status = tq_cli_write(p->cli, text, n, p->err);
-    return p->status == TOQUE_OK;
-}
-
 static bool is_role(const json_t *m, const char *role) {
     const char *r = json_string_value(json_object_get(m, "role"));
     return r && strcmp(r, role) == 0;
@@ -107,13 +95,13 @@ toque_status tq_chat_rag_open(tq_chat *c, const tq_chat_rag_options *o, toque_er
 
 static toque_status ask(tq_chat *c, const char *question, json_t *before, tq_reply *reply, toque_error *err) {
     tq_writer writer = {.session = c->session, .hats = tq_cli_hats(&c->l)};
-    printer p = {.cli = c->cli, .err = err};
+    tq_cli_printer p = {.cli = c->cli, .err = err};
     tq_ask_options o;
     tq_buf other;
     tq_buf_init(&other, &c->cli->mem, 1 << 20);
     fill_options(c, before, &o);
     o.stream = c->turn++;
-    o.on_text = print;
+    o.on_text = tq_cli_print;
     o.arg = &p;
     toque_status status = TOQUE_OK;
     if (c->rag->rewrite == TQ_REWRITE_MODEL && json_array_size(before)) {

@@ -198,6 +198,12 @@ toque_status tq_cli_write(tq_cli *cli, const void *data, size_t n, toque_error *
     return TOQUE_OK;
 }
 
+bool tq_cli_print(void *printer, const char *text, size_t n) {
+    tq_cli_printer *p = printer;
+    p->status = tq_cli_write(p->cli, text, n, p->err);
+    return p->status == TOQUE_OK;
+}
+
 toque_status tq_cli_json(tq_cli *cli, json_t *value, toque_error *err) {
     char *text = value ? json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY | JSON_REAL_PRECISION(12)) : NULL;
     json_decref(value);

@@ -97,6 +97,13 @@ void tq_cli_catch_interrupt(tq_cli *cli);
 /* Output. printf to stdout is fine too: the frame checks at the end that everything was written. These tell at
  * once when the reader has gone away (EIO), so that long work can stop. */
 toque_status tq_cli_write(tq_cli *cli, const void *data, size_t n, toque_error *err) TQ_MUST;
+/* Text as it comes (on_text of tq_generate and tq_ask): false when it cannot be written, and status says why. */
+typedef struct tq_cli_printer {
+    tq_cli *cli;
+    toque_error *err;
+    toque_status status;
+} tq_cli_printer;
+bool tq_cli_print(void *printer, const char *text, size_t n);
 /* One JSON value on a line of its own. Takes the reference; NULL (a json_* call had no memory) gives ENOMEM. */
 toque_status tq_cli_json(tq_cli *cli, json_t *value, toque_error *err) TQ_MUST;
 

@@ -66,18 +66,6 @@ toque_status tq_chat_open_session(tq_chat *c, toque_error *err) {
 
 /* --- answering --------------------------------------------------------------------------------------------- */
 
-typedef struct printer {
-    tq_cli *cli;
-    toque_error *err;
-    toque_status status;
-} printer;
-
-static bool print(void *arg, const char *text, size_t n) {
-    printer *p = arg;
-    p->status = tq_cli_write(p->cli, text, n, p->err);
-    return p->status == TOQUE_OK;
-}
-
 static toque_status tokenize(tq_chat *c, tq_tokens *list, toque_error *err) {
     tq_rendered rendered = {0};
     toque_status status = tq_model_render(c->l.model, c->messages, NULL, NULL, true, &rendered, err);
@@ -127,12 +115,12 @@ static toque_status answer(tq_chat *c, toque_error *err) {
     tq_tokens prompt = {.mem = mem};
     tq_generated g;
     tq_generated_init(&g, mem);
-    printer p = {.cli = c->cli, .err = err};
+    tq_cli_printer p = {.cli = c->cli, .err = err};
     tq_generate_options o = {.prefill_only = c->seeded,
                              .stream = c->turn++,
                              .stop = c->stop->items,
                              .n_stop = c->stop->len,
-                             .on_text = print,
+                             .on_text = tq_cli_print,
                              .arg = &p};
     toque_status status;
     TQ_GO(tokenize(c, &prompt, err));

@@ -102,18 +102,6 @@ done:
     return status;
 }
 
-typedef struct printer {
-    tq_cli *cli;
-    toque_error *err;
-    toque_status status;
-} printer;
-
-static bool print(void *arg, const char *text, size_t n) {
-    printer *p = arg;
-    p->status = tq_cli_write(p->cli, text, n, p->err);
-    return p->status == TOQUE_OK;
-}
-
 static double rate(int tokens, double seconds) {
     return seconds > 0 ? tokens / seconds : 0;
 }
@@ -144,12 +132,12 @@ static int context_for(const tq_model *model, const tq_tokens *prompt, int64_t n
 static toque_status answer(tq_cli *cli, const options *o, tq_cli_loaded *l, const tq_tokens *prompt,
                            const tq_sampling *sampling, toque_error *err) {
     int context = context_for(l->model, prompt, o->n ? o->n : DEFAULT_TOKENS);
-    printer p = {.cli = cli, .err = err};
+    tq_cli_printer p = {.cli = cli, .err = err};
     tq_generate_options g = {.ignore_eos = o->ignore_eos,
                              .prefill_only = tq_options_given(&cli->set, "seed"),
                              .stop = o->sampling.stop.items,
                              .n_stop = o->sampling.stop.len,
-                             .on_text = cli->common.json ? NULL : print,
+                             .on_text = cli->common.json ? NULL : tq_cli_print,
                              .arg = &p};
     if (o->n) g.max_tokens = o->n > INT32_MAX ? INT32_MAX : (int)o->n; /* otherwise: until the context is full */
     tq_session *session = NULL;

@@ -44,18 +44,6 @@ static const tq_cli_table tables[] = {{tq_cli_answering_table, AT(answering)}, {
                                       {tq_cli_sampling_table, AT(sampling)},   {0}};
 #undef AT
 
-typedef struct printer {
-    tq_cli *cli;
-    toque_error *err;
-    toque_status status;
-} printer;
-
-static bool print(void *arg, const char *text, size_t n) {
-    printer *p = arg;
-    p->status = tq_cli_write(p->cli, text, n, p->err);
-    return p->status == TOQUE_OK;
-}
-
 /* Whether a model is needed: auto looks for a record first, since a model takes time to load. */
 static bool wants_writer(tq_cli *cli, const options *o, const tq_rag *store) {
     if (o->answering.answer != TQ_ANSWER_AUTO || !o->model.model) return o->answering.answer == TQ_ANSWER_WRITE;
@@ -75,7 +63,7 @@ static toque_status open_session(tq_cli_loaded *l, int64_t context, tq_session *
 static toque_status answer(tq_cli *cli, const options *o, tq_cli_store *s, const tq_writer *writer,
                            const tq_sampling *sampling, toque_error *err) {
     tq_reply reply;
-    printer p = {.cli = cli, .err = err};
+    tq_cli_printer p = {.cli = cli, .err = err};
     tq_ask_options a = tq_cli_ask_options(cli, &o->answering);
     a.quote.search = tq_cli_search_options(&o->search);
     a.system = o->system;
@@ -83,7 +71,7 @@ static toque_status answer(tq_cli *cli, const options *o, tq_cli_store *s, const
     a.sampling = *sampling;
     a.prefill_only = tq_options_given(&cli->set, "seed");
     if (o->sampling.stop.len) a.stop = o->sampling.stop.items, a.n_stop = o->sampling.stop.len;
-    if (!cli->common.json) a.on_text = print, a.arg = &p;
+    if (!cli->common.json) a.on_text = tq_cli_print, a.arg = &p;
     toque_status status = tq_ask(&s->searcher, writer, &reply, cli->set.positional[1], &a, err);
     if (status == TOQUE_OK) status = p.status;
     if (status == TOQUE_OK && reply.finish == TQ_FINISH_CANCELED)
