@@ -31,8 +31,9 @@ TQ_INLINE void turn_dwords(uint8_t *to, const uint8_t *from, size_t row_bytes, i
 
 TQ_INLINE void make_blocks(const panel_format *f, uint8_t *to, const uint8_t *from, size_t row_bytes, int64_t k) {
     const int dwords = (f->bytes - f->head) / 4;
+    const uint32_t flip = f->nibbles ? 0 : SIMD_BYTE_ZERO * 0x01010101u;
     for (; k > 0; k -= f->block, from += f->bytes, to += f->bytes * VW) {
-        turn_dwords(to, from + f->head, row_bytes, dwords, !f->nibbles && SIMD_BYTE_ZERO ? 0x80808080u : 0);
+        turn_dwords(to, from + f->head, row_bytes, dwords, flip);
         for (int r = 0; r < VW; r++)
             for (int h = 0; h < f->head / 2; h++)
                 memcpy(to + 4 * dwords * VW + 2 * (h * VW + r), from + (size_t)r * row_bytes + 2 * h, 2);
