@@ -81,8 +81,6 @@ toque_status tq_sentences_add(tq_sentences *list, tq_rag *store, const tq_passag
                               toque_error *err) TQ_MUST;
 /* Gives every sentence its terms, and its vector where the store has vectors, in arena. */
 toque_status tq_sentences_prepare(const tq_searcher *s, tq_sentences *list, tq_arena *arena, toque_error *err) TQ_MUST;
-/* Their vectors alone; the passages need not be known. */
-toque_status tq_sentences_vectors(const tq_searcher *s, tq_sentences *list, tq_arena *arena, toque_error *err) TQ_MUST;
 /* Gives them their terms, whether the store has vectors or not. */
 toque_status tq_sentences_terms(tq_rag *store, tq_sentences *list, tq_arena *arena, toque_error *err) TQ_MUST;
 /* Gives them their vectors alone, which needs no passages; the store has vectors. */
