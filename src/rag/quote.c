@@ -123,7 +123,7 @@ bool tq_holds_term(const char *terms, const char *term, size_t n) {
 toque_status tq_term_weight(tq_rag *store, int64_t chunks, const char *term, size_t n, double *idf, toque_error *err) {
     int64_t df;
     TQ_TRY(tq_rag_frequency(store, term, n, &df, err));
-    *idf = log(1 + ((double)chunks - (double)df + 0.5) / ((double)df + 0.5));
+    *idf = tq_bm25_idf((double)chunks, (double)df);
     return TOQUE_OK;
 }
 
