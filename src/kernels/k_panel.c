@@ -152,16 +152,18 @@ TQ_INLINE void rows_q4_k(int T, float *y, int64_t y_row, const uint8_t *p, int64
     for (; k > 0; k -= 256, p += K_END) {
         const uint16_t *head = (const uint16_t *)(const void *)(p + K_HEADS);
         const vf d = vf_load_f16(head), dmin = vf_mul(vf_set1(-1), vf_load_f16(head + VW));
-        for (int b = 0; b < 8; b++, x++) {
-            const uint8_t *q = p + b / 2 * 32 * VW;
-            vi dot[TOGETHER];
-            TQ_UNROLL for (int t = 0; t < T; t++) dot[t] = vi_set1(0);
+        for (int b = 0; b < 8; b += 2, x += 2) { /* a byte holds a value of each of two sub-blocks */
+            const uint8_t *q = p + b / 2 * 32 * VW, *scale = p + K_SCALES + b * VW, *min = p + K_MINS + b * VW;
+            vi dot[2][TOGETHER];
+            TQ_UNROLL for (int t = 0; t < T; t++) dot[0][t] = dot[1][t] = vi_set1(0);
             TQ_UNROLL for (int j = 0; j < 8; j++) {
-                const vi half = vi_and(vi_srl(vi_at(q, j), b % 2 * 4), low);
-                TQ_UNROLL for (int t = 0; t < T; t++) dot[t] = vi_dot_us(dot[t], half, dword_of(x + t * stride, j));
+                const vi both = vi_at(q, j), half[2] = {vi_and(both, low), vi_and(vi_srl(both, 4), low)};
+                TQ_UNROLL for (int t = 0; t < T; t++) TQ_UNROLL for (int e = 0; e < 2; e++) dot[e][t] =
+                    vi_dot_us(dot[e][t], half[e], dword_of(x + t * stride + e, j));
             }
-            add_block(T, acc, x, stride, dot, vf_mul(d, vf_cvt(vi_load_u8(p + K_SCALES + b * VW))),
-                      vf_mul(dmin, vf_cvt(vi_load_u8(p + K_MINS + b * VW))), true);
+            TQ_UNROLL for (int e = 0; e < 2; e++)
+                add_block(T, acc, x + e, stride, dot[e], vf_mul(d, vf_cvt(vi_load_u8(scale + e * VW))),
+                          vf_mul(dmin, vf_cvt(vi_load_u8(min + e * VW))), true);
         }
     }
     TQ_UNROLL for (int t = 0; t < T; t++) vf_store(y + t * y_row, acc[t]);
