@@ -20,7 +20,7 @@ typedef struct panel_format {
 static const panel_format Q4_0 = {32, 18, 2, true, false, 8}, Q4_1 = {32, 20, 4, true, true, 0},
                           Q8_0 = {32, 34, 2, false, false, SIMD_BYTE_ZERO};
 
-/* Lane r is dword `at` of row r's bytes. */
+/* Lane r of vector j is dword j of row r's bytes; flip: 0x80 in every byte that is to be unsigned. */
 TQ_INLINE void turn_dwords(uint8_t *to, const uint8_t *from, size_t row_bytes, int n, uint32_t flip) {
     for (int j = 0; j < n; j++)
         for (int r = 0; r < VW; r++) {
@@ -40,8 +40,8 @@ TQ_INLINE void make_blocks(const panel_format *f, uint8_t *to, const uint8_t *fr
     }
 }
 
-/* Adds a block's products with T rows of x, `stride` blocks apart, to acc. q: its dwords, of which `shift` picks the
- * half. w = d q + m. */
+/* Adds a block's products with T rows of x, `stride` blocks apart, to acc; dot: those of the integers.
+ * w = d q + m. */
 TQ_INLINE void add_block(int T, vf *acc, const tq_q8 *x, int64_t stride, const vi *dot, vf d, vf m, bool min) {
     TQ_UNROLL for (int t = 0; t < T; t++) {
         const tq_q8 *xt = x + t * stride;

@@ -111,9 +111,6 @@ static inline f8x f8x_heads(const uint8_t *p, int bytes, bool one, const tq_q8 *
 static inline void f8x_store(float *p, f8x v) {
     _mm256_storeu_ps(p, v);
 }
-static inline f8x f8x_load(const float *p) {
-    return _mm256_loadu_ps(p);
-}
 static inline f8x f8x_set1(float x) {
     return _mm256_set1_ps(x);
 }

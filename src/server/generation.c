@@ -132,8 +132,8 @@ static toque_status read_sampling(tq_generation *g, char *param, toque_error *er
 
 /* --- the life of a generation ------------------------------------------------------------------------------ */
 
-toque_status tq_generation_new(tq_generation **result, tq_exchange *x, const tq_shape *shape, json_t *body,
-                               toque_error *err) {
+static toque_status generation_new(tq_generation **result, tq_exchange *x, const tq_shape *shape, json_t *body,
+                                   toque_error *err) {
     *result = NULL;
     tq_server *s = tq_server_of(x);
     tq_generation *g = TQ_NEW(s->mem, tq_generation);
@@ -189,8 +189,8 @@ tq_prompt *tq_generation_prompt(tq_generation *g) {
     return p;
 }
 
-void tq_generation_refuse(tq_generation *g, tq_exchange *x, toque_status status, const char *param,
-                          const toque_error *err) {
+static void generation_refuse(tq_generation *g, tq_exchange *x, toque_status status, const char *param,
+                              const toque_error *err) {
     tq_reply_failure(x, status, param && *param ? param : NULL, err);
     tq_generation_free(g);
 }
@@ -438,7 +438,7 @@ static toque_status find_model(tq_generation *g, char *param, toque_error *err) 
     return tq_outfit_choose(&g->outfit, &g->server->wardrobe, g->ask.model, g->ask.lora, err);
 }
 
-void tq_generation_start(tq_generation *g) {
+static void generation_start(tq_generation *g) {
     toque_error err = {0};
     char param[TQ_PARAM] = "";
     bool replied = false;
@@ -461,5 +461,17 @@ void tq_generation_start(tq_generation *g) {
     if (replied)
         tq_generation_free(g);
     else
-        tq_generation_refuse(g, g->x, status, param, &err);
+        generation_refuse(g, g->x, status, param, &err);
+}
+
+void tq_generation_run(tq_exchange *x, json_t *body, const tq_shape *shape, tq_generation_read *read) {
+    toque_error err = {0};
+    char param[TQ_PARAM] = "";
+    tq_generation *g = NULL;
+    toque_status status = generation_new(&g, x, shape, body, &err);
+    if (status == TOQUE_OK) status = read(g, param, &err);
+    if (status == TOQUE_OK)
+        generation_start(g);
+    else
+        generation_refuse(g, x, status, param, &err);
 }

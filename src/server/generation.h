@@ -1,7 +1,7 @@
 /* A request that generates: its fields, prompts and choices, from the body to the last byte of the answer. Chat,
  * completions and messages share it; a shape says how each writes its JSON.
  *
- * Made on the HTTP thread, where the body is read and prompts become tokens; from tq_generation_start on it belongs to
+ * Made on the HTTP thread, where the body is read and prompts become tokens; once they are handed over it belongs to
  * the engine's thread, which collects (or streams) text and frees it behind the last choice.
  */
 #ifndef TQ_SERVER_GENERATION_H
@@ -90,18 +90,13 @@ struct tq_generation {
     bool failed;
 };
 
-/* A new generation for an exchange; the body's reference is taken. */
-toque_status tq_generation_new(tq_generation **g, tq_exchange *x, const tq_shape *shape, json_t *body,
-                               toque_error *err) TQ_MUST;
 void tq_generation_free(tq_generation *g);
 /* One more prompt, to be filled by the caller. NULL: no memory. */
 tq_prompt *tq_generation_prompt(tq_generation *g);
-/* Checks fields against the model, makes the choices and hands them to the engine; replies if anything is wrong. Takes
- * the generation over. */
-void tq_generation_start(tq_generation *g);
-/* Replies with the error of a field (param "" for none) and frees g, which may be NULL. */
-void tq_generation_refuse(tq_generation *g, tq_exchange *x, toque_status status, const char *param,
-                          const toque_error *err);
+/* Reads a request's fields and prompts into g; param is the field that an error is about. */
+typedef toque_status tq_generation_read(tq_generation *g, char *param, toque_error *err);
+/* A request of this shape, from its body (whose reference is taken) to the engine; replies if anything is wrong. */
+void tq_generation_run(tq_exchange *x, json_t *body, const tq_shape *shape, tq_generation_read *read);
 
 /* For shapes. */
 json_t *tq_usage_json(const tq_generation *g);

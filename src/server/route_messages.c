@@ -95,13 +95,5 @@ static toque_status read(tq_generation *g, char param[TQ_PARAM], toque_error *er
 }
 
 void tq_route_messages(tq_exchange *x, json_t *body) {
-    toque_error err = {0};
-    char param[TQ_PARAM] = "";
-    tq_generation *g = NULL;
-    toque_status status = tq_generation_new(&g, x, &shape, body, &err);
-    if (status == TOQUE_OK) status = read(g, param, &err);
-    if (status == TOQUE_OK)
-        tq_generation_start(g);
-    else
-        tq_generation_refuse(g, x, status, param, &err);
+    tq_generation_run(x, body, &shape, read);
 }
